@@ -1,6 +1,27 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod cancel;
 mod config;
+mod engine;
+mod error;
+mod generate;
+mod language;
+pub mod library;
+mod model;
+mod native;
+mod plan;
+mod sampler;
+mod vision;
 
-pub use config::{EngineOptions, GenerationConfig, ModelConfig, ModelFiles, Precision, TextConfig, VisionConfig};
+pub use cancel::CancelToken;
+pub use config::{
+    EngineOptions, GenerationConfig, ModelConfig, ModelFiles, Precision, TextConfig, VisionConfig,
+};
+pub use engine::Engine;
+pub use error::Error;
+pub use generate::{FinishReason, Generation, generate};
+pub use model::{LanguageSession, Prompt};
+pub use plan::{MemoryPlan, available_memory_bytes};
+pub use sampler::Sampler;
+pub use vision::VisionEmbeddings;

@@ -1,0 +1,103 @@
+//! A loaded model: vision encoder and language model behind one door.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use qwen2vl_types::{GridThw, TokenId};
+
+use crate::language::LanguageModel;
+use crate::native::Native;
+use crate::vision::VisionEncoder;
+use crate::{
+    CancelToken, EngineOptions, Error, Generation, GenerationConfig, ModelConfig, ModelFiles, Prompt,
+    VisionEmbeddings, generate,
+};
+
+/// A Qwen2-VL model, loaded and compiled. `Send + Sync`: threads may share it; each call has its own requests and
+/// conversations do not see each other.
+pub struct Engine {
+    vision: VisionEncoder,
+    language: LanguageModel,
+    config: ModelConfig,
+    // Last, so that OpenVINO ends after everything compiled by it.
+    _native: std::sync::Mutex<Native>,
+}
+
+impl Engine {
+    /// Loads OpenVINO and compiles the four models.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LibraryNotFound`] and [`Error::LibraryUnusable`] without a usable OpenVINO, [`Error::ModelFile`] for a
+    /// file that cannot be read, [`Error::ModelMismatch`] for a model whose inputs or outputs do not fit `config`,
+    /// [`Error::OpenVino`] when OpenVINO fails, [`Error::InvalidOption`] for options out of range.
+    pub fn load(files: &ModelFiles, config: &ModelConfig, options: &EngineOptions) -> Result<Self, Error> {
+        for (name, value) in [
+            ("threads", options.threads.unwrap_or(1)),
+            ("prefill_chunk_tokens", options.prefill_chunk_tokens),
+        ] {
+            if value == 0 {
+                return Err(Error::InvalidOption {
+                    name,
+                    value: "0".to_owned(),
+                    allowed: "1 or more",
+                });
+            }
+        }
+        let started = Instant::now();
+        let mut native = Native::start(options)?;
+        let vision = VisionEncoder::load(&mut native, files, config)?;
+        let language = LanguageModel::load(&mut native, files, config, options)?;
+        tracing::debug!("models compiled in {:.1} s", started.elapsed().as_secs_f64());
+        Ok(Self {
+            vision,
+            language,
+            config: config.clone(),
+            _native: std::sync::Mutex::new(native),
+        })
+    }
+
+    /// The model's dimensions.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Encodes one image or video: `pixel_values [grid.n_patches(), patch_len]`, row-major, in merge order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PixelValues`] if values and grid do not fit, [`Error::OpenVino`] when inference fails.
+    pub fn encode_vision(&self, pixel_values: &[f32], grid: GridThw) -> Result<VisionEmbeddings, Error> {
+        self.vision.encode(pixel_values, grid)
+    }
+
+    /// Answers a prompt; see [`generate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`], and [`Error::Placeholders`], [`Error::Positions`], [`Error::TokenId`] for a prompt that does
+    /// not fit the model or its embeddings.
+    pub fn generate(
+        &self,
+        prompt: &Prompt<'_>,
+        config: &GenerationConfig,
+        cancel: &CancelToken,
+        on_token: &mut dyn FnMut(TokenId) -> ControlFlow<()>,
+    ) -> Result<Generation, Error> {
+        let mut session = self.language.session()?;
+        generate(
+            &mut session,
+            prompt,
+            config,
+            self.config.max_position_embeddings,
+            cancel,
+            on_token,
+        )
+    }
+}
+
+/// `Send + Sync` is part of the promise.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Engine>();
+};

@@ -1,0 +1,269 @@
+//! Prefill and decode on the stateful IR: inputs as optimum-intel's `OVModelForVisualCausalLM` sets them.
+
+use std::path::{Path, PathBuf};
+
+use qwen2vl_types::TokenId;
+use sha2::{Digest, Sha256};
+
+use super::last_logits::last_logits_only;
+use crate::native::{Compiled, Native, Request};
+use crate::{
+    CancelToken, EngineOptions, Error, LanguageSession, ModelConfig, ModelFiles, Prompt, VisionEmbeddings,
+};
+
+/// The text embeddings and the language model.
+pub(crate) struct LanguageModel {
+    text_embeddings: Compiled,
+    language_model: Compiled,
+    config: ModelConfig,
+    prefill_chunk_tokens: usize,
+}
+
+impl LanguageModel {
+    pub(crate) fn load(
+        native: &mut Native,
+        files: &ModelFiles,
+        config: &ModelConfig,
+        options: &EngineOptions,
+    ) -> Result<Self, Error> {
+        let hidden = Some(config.text.hidden_size);
+        let text_embeddings = native.compile(
+            "text_embeddings",
+            &files.text_embeddings,
+            &files.text_embeddings.with_extension("bin"),
+            |signature| {
+                signature.expect_inputs(&[("input", &[None, None])])?;
+                signature.expect_outputs(&[("inputs_embeds", &[None, None, hidden])])
+            },
+        )?;
+        let weights = files.language_model.with_extension("bin");
+        let adapted = adapted_graph(&files.language_model, &weights, options.cache_dir.as_deref());
+        let graph = adapted.as_deref().unwrap_or(&files.language_model);
+        let language_model = native.compile("language_model", graph, &weights, |signature| {
+            signature.expect_inputs(&[
+                ("inputs_embeds", &[None, None, hidden]),
+                ("attention_mask", &[None, None]),
+                ("position_ids", &[Some(3), None, None]),
+                ("beam_idx", &[None]),
+            ])?;
+            signature.expect_outputs(&[("logits", &[None, None, Some(config.vocab_size)])])
+        })?;
+        Ok(Self {
+            text_embeddings,
+            language_model,
+            config: config.clone(),
+            prefill_chunk_tokens: options.prefill_chunk_tokens,
+        })
+    }
+
+    /// A conversation with an empty KV cache.
+    pub(crate) fn session(&self) -> Result<StatefulSession<'_>, Error> {
+        Ok(StatefulSession {
+            model: self,
+            text_embeddings: self.text_embeddings.request()?,
+            language_model: self.language_model.request()?,
+            past_tokens: 0,
+            logits: Vec::new(),
+        })
+    }
+}
+
+/// Writes the graph that computes only the last logits; `None`, and a word in the log, where that cannot be done: the
+/// answer is the same, the prefill costs more.
+fn adapted_graph(xml_path: &Path, weights: &Path, cache_dir: Option<&Path>) -> Option<PathBuf> {
+    let skip = |reason: String| {
+        tracing::debug!(
+            "{}: logits of all positions are computed: {reason}",
+            xml_path.display()
+        );
+        None
+    };
+    let Some(cache_dir) = cache_dir else {
+        return skip("there is no cache folder for the adapted graph".to_owned());
+    };
+    let xml = match std::fs::read_to_string(xml_path) {
+        Ok(xml) => xml,
+        Err(error) => return skip(error.to_string()),
+    };
+    let adapted = match last_logits_only(&xml, weights) {
+        Ok(adapted) => adapted,
+        Err(reason) => return skip(reason),
+    };
+    let hash: String = Sha256::digest(adapted.as_bytes())
+        .iter()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let target = cache_dir.join(format!("language_model-{hash}.xml"));
+    if std::fs::metadata(&target).is_ok_and(|m| m.len() == adapted.len() as u64) {
+        return Some(target);
+    }
+    let partial = cache_dir.join(format!("language_model-{hash}.partial-{}", std::process::id()));
+    let written = std::fs::create_dir_all(cache_dir)
+        .and_then(|()| std::fs::write(&partial, &adapted))
+        .and_then(|()| std::fs::rename(&partial, &target));
+    match written {
+        Ok(()) => Some(target),
+        Err(error) => {
+            std::fs::remove_file(&partial).ok();
+            skip(error.to_string())
+        }
+    }
+}
+
+/// One conversation: the requests hold its state.
+pub(crate) struct StatefulSession<'m> {
+    model: &'m LanguageModel,
+    text_embeddings: Request,
+    language_model: Request,
+    past_tokens: usize,
+    logits: Vec<f32>,
+}
+
+impl LanguageSession for StatefulSession<'_> {
+    fn prefill(&mut self, prompt: &Prompt<'_>, cancel: &CancelToken) -> Result<Option<&mut [f32]>, Error> {
+        self.check(prompt)?;
+        let config = &self.model.config;
+        let mut images = Rows::new(prompt.images);
+        let mut videos = Rows::new(prompt.videos);
+        let mut start = 0;
+        for ids in prompt.input_ids.chunks(self.model.prefill_chunk_tokens.max(1)) {
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            let positions = [0, 1, 2].map(|axis: usize| &prompt.position_ids[axis][start..start + ids.len()]);
+            start += ids.len();
+            self.forward(ids, positions, |embeddings| {
+                let rows = embeddings.chunks_exact_mut(config.text.hidden_size);
+                for (&id, row) in ids.iter().zip(rows) {
+                    if id == config.image_token_id {
+                        row.copy_from_slice(images.take());
+                    } else if id == config.video_token_id {
+                        row.copy_from_slice(videos.take());
+                    }
+                }
+            })?;
+        }
+        Ok(Some(&mut self.logits))
+    }
+
+    fn decode(&mut self, token: TokenId, position: i64) -> Result<&mut [f32], Error> {
+        self.forward(&[token], [&[position]; 3], |_| ())?;
+        Ok(&mut self.logits)
+    }
+}
+
+impl StatefulSession<'_> {
+    fn check(&self, prompt: &Prompt<'_>) -> Result<(), Error> {
+        let config = &self.model.config;
+        let ids = prompt.input_ids.len();
+        if let Some(axis) = prompt.position_ids.iter().find(|axis| axis.len() != ids) {
+            return Err(Error::Positions {
+                ids,
+                positions: axis.len(),
+            });
+        }
+        if let Some(&id) = prompt
+            .input_ids
+            .iter()
+            .find(|&&id| id as usize >= config.vocab_size)
+        {
+            return Err(Error::TokenId {
+                id,
+                vocab_size: config.vocab_size,
+            });
+        }
+        let kinds = [
+            ("image", config.image_token_id, prompt.images),
+            ("video", config.video_token_id, prompt.videos),
+        ];
+        for (kind, pad, embeddings) in kinds {
+            let placeholders = prompt.input_ids.iter().filter(|&&id| id == pad).count();
+            let rows = embeddings.iter().map(VisionEmbeddings::n_tokens).sum();
+            if placeholders != rows {
+                return Err(Error::Placeholders {
+                    kind,
+                    placeholders,
+                    rows,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs tokens through embedding and language model behind what the cache holds; the logits of the last one stay.
+    fn forward(
+        &mut self,
+        ids: &[TokenId],
+        positions: [&[i64]; 3],
+        replace_rows: impl FnOnce(&mut [f32]),
+    ) -> Result<(), Error> {
+        let (n, hidden) = (ids.len(), self.model.config.text.hidden_size);
+        self.text_embeddings.set_i64("input", &[1, n], |input| {
+            for (value, &id) in input.iter_mut().zip(ids) {
+                *value = i64::from(id);
+            }
+        })?;
+        self.text_embeddings.infer()?;
+        let (text_embeddings, language_model) = (&mut self.text_embeddings, &mut self.language_model);
+        language_model.set_f32("inputs_embeds", &[1, n, hidden], |input| {
+            text_embeddings.read_f32("inputs_embeds", |_, values| {
+                if values.len() != input.len() {
+                    let detail = format!("it returned {} values, expected {}", values.len(), input.len());
+                    return Err(Error::ModelMismatch {
+                        model: "text_embeddings",
+                        detail,
+                    });
+                }
+                input.copy_from_slice(values);
+                Ok(())
+            })??;
+            replace_rows(input);
+            Ok::<(), Error>(())
+        })?;
+        language_model.set_i64("attention_mask", &[1, self.past_tokens + n], |mask| mask.fill(1))?;
+        language_model.set_i64("position_ids", &[3, 1, n], |input| {
+            for (axis, values) in input.chunks_exact_mut(n).zip(positions) {
+                axis.copy_from_slice(values);
+            }
+        })?;
+        language_model.set_i32("beam_idx", &[1], |beam| beam.fill(0))?;
+        language_model.infer()?;
+        self.past_tokens += n;
+        let (vocab_size, logits) = (self.model.config.vocab_size, &mut self.logits);
+        language_model.read_f32("logits", |dims, values| {
+            if values.len() < vocab_size || !values.len().is_multiple_of(vocab_size) {
+                let detail = format!("it returned logits of shape {dims:?}, expected [1, n, {vocab_size}]");
+                return Err(Error::ModelMismatch {
+                    model: "language_model",
+                    detail,
+                });
+            }
+            logits.clear();
+            logits.extend_from_slice(&values[values.len() - vocab_size..]);
+            Ok(())
+        })?
+    }
+}
+
+/// Hands out the rows of several embeddings one after the other.
+struct Rows<'a> {
+    embeddings: &'a [VisionEmbeddings],
+    row: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn new(embeddings: &'a [VisionEmbeddings]) -> Self {
+        Self { embeddings, row: 0 }
+    }
+
+    fn take(&mut self) -> &'a [f32] {
+        while self.row == self.embeddings[0].n_tokens() {
+            self.embeddings = &self.embeddings[1..];
+            self.row = 0;
+        }
+        let width = self.embeddings[0].hidden_size;
+        self.row += 1;
+        &self.embeddings[0].data[(self.row - 1) * width..self.row * width]
+    }
+}

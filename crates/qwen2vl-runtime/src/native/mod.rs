@@ -1,0 +1,317 @@
+//! The only place that talks to OpenVINO: compiling, requests, tensors.
+//!
+//! Wraps the `openvino` crate because its tensors can be aliased and viewed as any type. Here an input is written
+//! through a closure that sees exactly one checked slice, an output is read through one that cannot outlive the next
+//! inference, and nothing of the crate appears outside this module.
+
+mod request;
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use openvino::{Core, DeviceType, RwPropertyKey};
+
+pub(crate) use request::Request;
+
+use crate::{EngineOptions, Error, Precision, library};
+
+/// A started OpenVINO with the properties of one engine.
+pub(crate) struct Native {
+    core: Core,
+    device: String,
+    caches: bool,
+}
+
+impl Native {
+    /// Loads the library and starts it.
+    pub(crate) fn start(options: &EngineOptions) -> Result<Self, Error> {
+        let location = library::locate(options.openvino.as_deref())?;
+        library::load(&location)?;
+        warn_if_untested(&location);
+        let core = Core::new().map_err(|e| Error::OpenVino {
+            action: "start".to_owned(),
+            message: e.to_string(),
+        })?;
+        let mut native = Self {
+            core,
+            device: options.device.clone(),
+            caches: false,
+        };
+        native.check_device()?;
+        native.configure(options)?;
+        Ok(native)
+    }
+
+    fn check_device(&self) -> Result<(), Error> {
+        // A compound name, as AUTO:GPU,CPU, is checked by OpenVINO itself when it compiles.
+        let devices = self
+            .core
+            .available_devices()
+            .map_err(|e| failed("list its devices", &e))?;
+        let base = self.device.split([':', '.']).next().unwrap_or_default();
+        let known = devices.iter().any(|d| d.as_ref().split('.').next() == Some(base));
+        if known || matches!(base, "AUTO" | "HETERO" | "MULTI" | "BATCH") {
+            return Ok(());
+        }
+        let names: Vec<&str> = devices.iter().map(AsRef::as_ref).collect();
+        Err(Error::OpenVino {
+            action: format!("use device {:?}", self.device),
+            message: format!("it is not on this machine, which has {}", names.join(", ")),
+        })
+    }
+
+    fn configure(&mut self, options: &EngineOptions) -> Result<(), Error> {
+        if let Some(threads) = options.threads {
+            self.set(&RwPropertyKey::InferenceNumThreads, &threads.to_string())?;
+        }
+        if options.precision == Precision::F32 {
+            self.set(&RwPropertyKey::HintInferencePrecision, "f32")?;
+            self.set(&RwPropertyKey::Other("KV_CACHE_PRECISION".into()), "f32")?;
+            self.set(
+                &RwPropertyKey::Other("DYNAMIC_QUANTIZATION_GROUP_SIZE".into()),
+                "0",
+            )?;
+        }
+        if let Some(dir) = &options.cache_dir {
+            match (std::fs::create_dir_all(dir), dir.to_str()) {
+                (Ok(()), Some(text)) => {
+                    self.set(&RwPropertyKey::CacheDir, text)?;
+                    self.caches = true;
+                }
+                (Err(error), _) => {
+                    tracing::warn!("compiled models are not kept: {}: {error}", dir.display());
+                }
+                (_, None) => tracing::warn!("compiled models are not kept: {} is not UTF-8", dir.display()),
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &RwPropertyKey, value: &str) -> Result<(), Error> {
+        let device = DeviceType::from(self.device.as_str());
+        let action = format!("set {}={value} for {}", key.as_ref(), self.device);
+        self.core
+            .set_property(&device, key, value)
+            .map_err(|e| failed(&action, &e))
+    }
+
+    /// Reads an IR and compiles it.
+    ///
+    /// `weights` is named apart from `xml` because an adapted graph may lie elsewhere than its weights.
+    pub(crate) fn compile(
+        &mut self,
+        name: &'static str,
+        xml: &Path,
+        weights: &Path,
+        check: impl FnOnce(&Signature) -> Result<(), String>,
+    ) -> Result<Compiled, Error> {
+        for path in [xml, weights] {
+            let metadata = std::fs::metadata(path).map_err(|e| Error::ModelFile {
+                path: path.to_owned(),
+                reason: e.to_string(),
+            })?;
+            if metadata.len() == 0 {
+                return Err(Error::ModelFile {
+                    path: path.to_owned(),
+                    reason: "the file is empty".to_owned(),
+                });
+            }
+        }
+        let model = self
+            .core
+            .read_model_from_file(text(xml)?, text(weights)?)
+            .map_err(|e| Error::ModelFile {
+                path: xml.to_owned(),
+                reason: e.to_string(),
+            })?;
+        check(&Signature::of(&model).map_err(|e| failed(&format!("inspect {name}"), &e))?)
+            .map_err(|detail| Error::ModelMismatch { model: name, detail })?;
+        let device = || DeviceType::from(self.device.as_str()).to_owned();
+        let action = format!("compile {name}");
+        let compiled = match self.core.compile_model(&model, device()) {
+            // A full or damaged cache must not stop the work.
+            Err(error) if self.caches => {
+                tracing::warn!("compiling {name} again without the cache of compiled models: {error}");
+                self.set(&RwPropertyKey::CacheDir, "")?;
+                self.caches = false;
+                let device = DeviceType::from(self.device.as_str()).to_owned();
+                self.core
+                    .compile_model(&model, device)
+                    .map_err(|e| failed(&action, &e))?
+            }
+            result => result.map_err(|e| failed(&action, &e))?,
+        };
+        Ok(Compiled {
+            name,
+            model: Mutex::new(compiled),
+        })
+    }
+}
+
+fn warn_if_untested(location: &library::LibraryLocation) {
+    let info = library::LibraryInfo {
+        version: openvino::version().build_number,
+        devices: Vec::new(),
+    };
+    if !info.is_tested() {
+        tracing::warn!(
+            "OpenVINO {} at {} differs from the tested {}",
+            info.version,
+            location.path.display(),
+            library::TESTED_VERSION
+        );
+    }
+}
+
+fn text(path: &Path) -> Result<&str, Error> {
+    // OpenVINO's C API takes paths as text, and a NUL would end it early.
+    path.to_str()
+        .filter(|s| !s.contains('\0'))
+        .ok_or_else(|| Error::ModelFile {
+            path: path.to_owned(),
+            reason: "the path is not valid UTF-8, which OpenVINO needs".to_owned(),
+        })
+}
+
+pub(crate) fn failed(action: &str, error: &openvino::InferenceError) -> Error {
+    Error::OpenVino {
+        action: action.to_owned(),
+        message: error.to_string(),
+    }
+}
+
+/// Names and shapes of a model's inputs and outputs; a dimension that is not fixed is `None`.
+pub(crate) struct Signature {
+    inputs: Vec<(String, Vec<Option<usize>>)>,
+    outputs: Vec<(String, Vec<Option<usize>>)>,
+}
+
+impl Signature {
+    fn of(model: &openvino::Model) -> Result<Self, openvino::InferenceError> {
+        let port = |node: openvino::Node| {
+            let shape = node.get_partial_shape()?;
+            let dims = shape.get_dimensions().iter();
+            let dims = dims.map(|d| {
+                (d.get_min() == d.get_max())
+                    .then(|| usize::try_from(d.get_max()).ok())
+                    .flatten()
+            });
+            Ok((node.get_name()?, dims.collect()))
+        };
+        Ok(Self {
+            inputs: (0..model.get_inputs_len()?)
+                .map(|i| port(model.get_input_by_index(i)?))
+                .collect::<Result<_, openvino::InferenceError>>()?,
+            outputs: (0..model.get_outputs_len()?)
+                .map(|i| port(model.get_output_by_index(i)?))
+                .collect::<Result<_, openvino::InferenceError>>()?,
+        })
+    }
+
+    /// Checks that exactly these inputs exist, with `None` matching any dimension.
+    pub(crate) fn expect_inputs(&self, want: &[(&str, &[Option<usize>])]) -> Result<(), String> {
+        expect("input", &self.inputs, want)?;
+        match self
+            .inputs
+            .iter()
+            .find(|(name, _)| want.iter().all(|(w, _)| w != name))
+        {
+            Some((name, _)) => Err(format!("it has an input {name:?} that this engine does not know")),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that these outputs exist.
+    pub(crate) fn expect_outputs(&self, want: &[(&str, &[Option<usize>])]) -> Result<(), String> {
+        expect("output", &self.outputs, want)
+    }
+}
+
+fn expect(
+    kind: &str,
+    have: &[(String, Vec<Option<usize>>)],
+    want: &[(&str, &[Option<usize>])],
+) -> Result<(), String> {
+    for (name, dims) in want {
+        let Some((_, found)) = have.iter().find(|(n, _)| n == name) else {
+            let names: Vec<&str> = have.iter().map(|(n, _)| n.as_str()).collect();
+            return Err(format!(
+                "it has no {kind} {name:?}; its {kind}s are {}",
+                names.join(", ")
+            ));
+        };
+        // An open dimension on either side fits.
+        let fits = found.len() == dims.len()
+            && found
+                .iter()
+                .zip(*dims)
+                .all(|(f, w)| f.is_none() || w.is_none() || f == w);
+        if !fits {
+            return Err(format!(
+                "{kind} {name:?} has shape {}, expected {}",
+                shape(found),
+                shape(dims)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn shape(dims: &[Option<usize>]) -> String {
+    let dims: Vec<String> = dims
+        .iter()
+        .map(|d| d.map_or_else(|| "?".to_owned(), |d| d.to_string()))
+        .collect();
+    format!("[{}]", dims.join(", "))
+}
+
+/// A compiled model. OpenVINO allows creating requests from several threads only one at a time, hence the lock.
+pub(crate) struct Compiled {
+    name: &'static str,
+    model: Mutex<openvino::CompiledModel>,
+}
+
+impl Compiled {
+    /// A new request, with empty state.
+    pub(crate) fn request(&self) -> Result<Request, Error> {
+        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = model
+            .create_infer_request()
+            .map_err(|e| failed(&format!("create a request of {}", self.name), &e))?;
+        Ok(Request::new(self.name, request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signature(inputs: &[(&str, &[Option<usize>])]) -> Signature {
+        let own = |(n, d): &(&str, &[Option<usize>])| ((*n).to_owned(), d.to_vec());
+        Signature {
+            inputs: inputs.iter().map(own).collect(),
+            outputs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn signatures_are_compared_with_open_dimensions() {
+        let s = signature(&[("x", &[None, Some(128)])]);
+        assert_eq!(s.expect_inputs(&[("x", &[Some(1), Some(128)])]), Ok(()));
+        assert_eq!(
+            s.expect_inputs(&[("x", &[None, Some(64)])]).unwrap_err(),
+            "input \"x\" has shape [?, 128], expected [?, 64]"
+        );
+        assert!(
+            s.expect_inputs(&[("y", &[None])])
+                .unwrap_err()
+                .contains("its inputs are x")
+        );
+        let two = signature(&[("x", &[None]), ("extra", &[None])]);
+        assert!(
+            two.expect_inputs(&[("x", &[None])])
+                .unwrap_err()
+                .contains("extra")
+        );
+    }
+}

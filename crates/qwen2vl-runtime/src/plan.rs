@@ -1,0 +1,201 @@
+//! How much memory a request needs, before any of it is asked for.
+//!
+//! The formula counts what the engine holds at its peak: the loaded weights, the pixel values and the copy that goes
+//! into inference, the vision blocks' activations, the KV cache, one piece of the prefill. Its constants were fitted to
+//! measured peaks; docs/memory.md has the figures.
+
+use qwen2vl_types::GridThw;
+
+use crate::ModelConfig;
+
+const F32: u64 = 4;
+
+/// Rows of the widest activations that OpenVINO holds at once in a vision block: MLP in and out, residual, q, k, v.
+const VISION_ROWS: u64 = 10;
+
+/// The same for a block of the language model during prefill.
+const PREFILL_ROWS: u64 = 8;
+
+/// What the process holds before any model: the program, OpenVINO's libraries, its thread pools.
+const BASE_BYTES: u64 = 160 << 20;
+
+/// Peak memory of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// The loaded model: weights, in the layout that OpenVINO packs them into, and the process itself.
+    pub model_bytes: u64,
+    /// The encoded image while it is prepared: pixels, `pixel_values`, vision activations.
+    pub vision_bytes: u64,
+    /// The conversation: KV cache, embeddings and one piece of the prefill.
+    pub language_bytes: u64,
+}
+
+impl MemoryPlan {
+    /// Plans a request with one image or video of this grid (or none), so many prompt tokens in all (placeholders
+    /// included) and so many new ones; `weight_bytes` is the size of the model's weight files.
+    pub fn new(
+        config: &ModelConfig,
+        weight_bytes: u64,
+        grid: Option<GridThw>,
+        prompt_tokens: usize,
+        max_new_tokens: usize,
+        prefill_chunk_tokens: usize,
+    ) -> Self {
+        let vision_bytes = grid.map_or(0, |grid| vision_bytes(config, grid));
+        let tokens =
+            (prompt_tokens.saturating_add(max_new_tokens) as u64).min(config.max_position_embeddings as u64);
+        let text = &config.text;
+        let kv_cache = tokens
+            .saturating_mul(2 * text.num_hidden_layers as u64)
+            .saturating_mul((text.num_key_value_heads * text.head_dim) as u64)
+            .saturating_mul(2);
+        let chunk = (prompt_tokens.min(prefill_chunk_tokens)) as u64;
+        let widest = (text.intermediate_size * 2 + text.hidden_size * 4) as u64;
+        let activations = chunk
+            .saturating_mul(widest)
+            .saturating_mul(F32 * PREFILL_ROWS / 4);
+        let mask = chunk.saturating_mul(tokens).saturating_mul(F32 * 2);
+        let embeddings = (prompt_tokens as u64).saturating_mul(text.hidden_size as u64 * F32);
+        let logits = config.vocab_size as u64 * F32 * 2;
+        Self {
+            model_bytes: BASE_BYTES.saturating_add(weight_bytes.saturating_mul(2)),
+            vision_bytes,
+            language_bytes: kv_cache
+                .saturating_add(activations)
+                .saturating_add(mask)
+                .saturating_add(embeddings)
+                .saturating_add(logits),
+        }
+    }
+
+    /// The peak: the model, and the larger of the two phases, which follow each other.
+    pub fn peak_bytes(&self) -> u64 {
+        self.model_bytes.saturating_add(self.request_bytes())
+    }
+
+    /// What the request needs beyond the loaded model.
+    pub fn request_bytes(&self) -> u64 {
+        self.vision_bytes.max(self.language_bytes)
+    }
+}
+
+fn vision_bytes(config: &ModelConfig, grid: GridThw) -> u64 {
+    let pixels = (grid.n_patches() as u64).saturating_mul(config.geometry.patch_len() as u64 * F32);
+    let frame_patches = u64::from(grid.h) * u64::from(grid.w);
+    let width = config.vision.hidden_size as u64;
+    pixels.saturating_add(frame_patches.saturating_mul(width * F32 * VISION_ROWS))
+}
+
+/// Memory that this process can still get: free memory of the machine, or of its control group if that is less; `None`
+/// where the system does not tell.
+pub fn available_memory_bytes() -> Option<u64> {
+    let machine = meminfo_available(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+    Some(cgroup_available().map_or(machine, |group| group.min(machine)))
+}
+
+fn meminfo_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Limit minus use of the process's control group, version 2.
+fn cgroup_available() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own
+        .lines()
+        .find_map(|l| l.strip_prefix("0::"))?
+        .trim_start_matches('/');
+    let folder = std::path::Path::new("/sys/fs/cgroup").join(path);
+    let number = |name: &str| {
+        std::fs::read_to_string(folder.join(name))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{TextConfig, VisionConfig};
+
+    fn config() -> ModelConfig {
+        ModelConfig {
+            geometry: qwen2vl_types::PatchGeometry::default(),
+            image_token_id: 151_655,
+            video_token_id: 151_656,
+            max_position_embeddings: 32_768,
+            vocab_size: 151_936,
+            vision: VisionConfig {
+                hidden_size: 1280,
+                depth: 32,
+                num_heads: 16,
+            },
+            text: TextConfig {
+                hidden_size: 1536,
+                num_hidden_layers: 28,
+                num_key_value_heads: 2,
+                head_dim: 128,
+                intermediate_size: 8960,
+            },
+        }
+    }
+
+    #[test]
+    fn more_pixels_and_more_tokens_never_need_less() {
+        let plan = |side: u32, text: usize| {
+            let grid = GridThw {
+                t: 1,
+                h: side,
+                w: side,
+            };
+            MemoryPlan::new(
+                &config(),
+                1_800_000_000,
+                Some(grid),
+                grid.n_tokens(2) + text,
+                128,
+                1024,
+            )
+            .peak_bytes()
+        };
+        assert!(
+            plan(8, 20) <= plan(16, 20) && plan(16, 20) <= plan(100, 20) && plan(100, 20) < plan(248, 20)
+        );
+        assert!(plan(16, 20) <= plan(16, 20_000));
+    }
+
+    #[test]
+    fn memory_grows_with_patches_not_with_their_square() {
+        let bytes = |h: u32| {
+            let grid = GridThw { t: 1, h, w: 248 };
+            MemoryPlan::new(&config(), 0, Some(grid), 100, 1, 1024).vision_bytes
+        };
+        assert_eq!(bytes(200), 2 * bytes(100));
+    }
+
+    #[test]
+    fn hostile_grids_do_not_overflow() {
+        let grid = GridThw {
+            t: u32::MAX,
+            h: 1 << 16,
+            w: 1 << 15,
+        };
+        assert!(
+            MemoryPlan::new(&config(), u64::MAX, Some(grid), usize::MAX, usize::MAX, 1).peak_bytes()
+                == u64::MAX
+        );
+    }
+
+    #[test]
+    fn meminfo_is_read() {
+        assert_eq!(
+            meminfo_available("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"),
+            Some(2048 * 1024)
+        );
+        assert_eq!(meminfo_available("MemTotal: 9 kB\n"), None);
+    }
+}

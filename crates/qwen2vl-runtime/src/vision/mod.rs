@@ -1,0 +1,173 @@
+//! Pixels to embeddings: patch embedding, rotary table, vision blocks and merger, one temporal patch at a time.
+//!
+//! Attention in Qwen2-VL's vision tower stays inside one temporal patch (`cu_seqlens` in Hugging Face's
+//! `Qwen2VisionTransformerPretrainedModel`), so images and frames go through one by one with the same result. That
+//! leaves nothing to mask, and the exported merger takes a `[1, 1, 1]` zero in place of its quadratic mask.
+
+mod rotary;
+
+use qwen2vl_types::GridThw;
+
+use crate::native::{Compiled, Native};
+use crate::{Error, ModelConfig, ModelFiles};
+
+/// Patches embedded in one call: bounds the copy that an inference input is.
+const PATCH_CHUNK: usize = 8192;
+
+/// What the language model sees of one image or video: `[n_tokens, hidden_size]`, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VisionEmbeddings {
+    pub(crate) data: Vec<f32>,
+    pub(crate) hidden_size: usize,
+}
+
+impl VisionEmbeddings {
+    /// Number of merged tokens.
+    pub fn n_tokens(&self) -> usize {
+        self.data.len() / self.hidden_size
+    }
+
+    /// The values, `[n_tokens, hidden_size]`, row-major.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// Values per token.
+    pub fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+}
+
+/// The two vision models.
+pub(crate) struct VisionEncoder {
+    patch_embed: Compiled,
+    merger: Compiled,
+    config: ModelConfig,
+}
+
+impl VisionEncoder {
+    pub(crate) fn load(native: &mut Native, files: &ModelFiles, config: &ModelConfig) -> Result<Self, Error> {
+        let width = config.vision.hidden_size;
+        let patch_len = config.geometry.patch_len();
+        let patch_embed = native.compile(
+            "vision_embeddings",
+            &files.vision_embeddings,
+            &files.vision_embeddings.with_extension("bin"),
+            |signature| {
+                signature.expect_inputs(&[("hidden_states", &[None, Some(patch_len)])])?;
+                signature.expect_outputs(&[("last_hidden_state", &[None, Some(width)])])
+            },
+        )?;
+        let rotary = rotary::width(&config.vision);
+        let hidden = config.text.hidden_size;
+        let merger = native.compile(
+            "vision_embeddings_merger",
+            &files.vision_embeddings_merger,
+            &files.vision_embeddings_merger.with_extension("bin"),
+            |signature| {
+                signature.expect_inputs(&[
+                    ("hidden_states", &[None, Some(width)]),
+                    ("attention_mask", &[Some(1), None, None]),
+                    ("rotary_pos_emb", &[None, Some(rotary)]),
+                ])?;
+                signature.expect_outputs(&[("last_hidden_state", &[None, Some(hidden)])])
+            },
+        )?;
+        Ok(Self {
+            patch_embed,
+            merger,
+            config: config.clone(),
+        })
+    }
+
+    /// Encodes one image or video.
+    pub(crate) fn encode(&self, pixel_values: &[f32], grid: GridThw) -> Result<VisionEmbeddings, Error> {
+        let geometry = self.config.geometry;
+        let patch_len = geometry.patch_len();
+        let want = grid.n_patches().saturating_mul(patch_len);
+        let divides =
+            grid.h.is_multiple_of(geometry.merge_size) && grid.w.is_multiple_of(geometry.merge_size);
+        if pixel_values.len() != want || want == 0 || !divides {
+            return Err(Error::PixelValues {
+                got: pixel_values.len(),
+                want,
+                grid,
+                patch_len,
+            });
+        }
+        let hidden_size = self.config.text.hidden_size;
+        let mut data = Vec::with_capacity(grid.n_tokens(geometry.merge_size) * hidden_size);
+        let frame = GridThw { t: 1, ..grid };
+        for pixels in pixel_values.chunks(frame.n_patches() * patch_len) {
+            self.encode_frame(pixels, frame, &mut data)?;
+        }
+        Ok(VisionEmbeddings { data, hidden_size })
+    }
+
+    fn encode_frame(&self, pixels: &[f32], grid: GridThw, out: &mut Vec<f32>) -> Result<(), Error> {
+        let n = grid.n_patches();
+        let width = self.config.vision.hidden_size;
+        // Fresh requests, so that their buffers, sized for this image, do not outlive it.
+        let mut merger = self.merger.request()?;
+        merger.set_f32("hidden_states", &[n, width], |rows| {
+            self.embed_patches(pixels, rows)
+        })?;
+        merger.set_f32("attention_mask", &[1, 1, 1], |mask| {
+            mask.fill(0.0);
+            Ok::<(), Error>(())
+        })?;
+        merger.set_f32(
+            "rotary_pos_emb",
+            &[n, rotary::width(&self.config.vision)],
+            |table| {
+                rotary::fill(table, grid, self.config.geometry.merge_size, &self.config.vision);
+                Ok::<(), Error>(())
+            },
+        )?;
+        merger.infer()?;
+        let want = [
+            grid.n_tokens(self.config.geometry.merge_size),
+            self.config.text.hidden_size,
+        ];
+        merger.read_f32("last_hidden_state", |dims, values| {
+            if dims != want {
+                let detail = format!("it returned shape {dims:?}, expected {want:?}");
+                return Err(Error::ModelMismatch {
+                    model: "vision_embeddings_merger",
+                    detail,
+                });
+            }
+            out.extend_from_slice(values);
+            Ok(())
+        })?
+    }
+
+    /// Patch embedding: rows are independent, so they go through in pieces.
+    fn embed_patches(&self, pixels: &[f32], rows: &mut [f32]) -> Result<(), Error> {
+        let patch_len = self.config.geometry.patch_len();
+        let width = self.config.vision.hidden_size;
+        let mut request = self.patch_embed.request()?;
+        for (pixels, rows) in pixels
+            .chunks(PATCH_CHUNK * patch_len)
+            .zip(rows.chunks_mut(PATCH_CHUNK * width))
+        {
+            request.set_f32("hidden_states", &[pixels.len() / patch_len, patch_len], |input| {
+                input.copy_from_slice(pixels);
+                Ok::<(), Error>(())
+            })?;
+            request.infer()?;
+            request.read_f32("last_hidden_state", |dims, values| {
+                if values.len() != rows.len() {
+                    let detail = format!("it returned shape {dims:?}, expected {} values", rows.len());
+                    return Err(Error::ModelMismatch {
+                        model: "vision_embeddings",
+                        detail,
+                    });
+                }
+                rows.copy_from_slice(values);
+                Ok(())
+            })??;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,6 @@
+//! Integration tests: the loop on a scripted model, the engine on the demo model.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod demo_model;
+mod fake_model;
