@@ -1,1 +1,16 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod chat_template;
+mod error;
+mod message;
+mod rope_index;
+mod stream;
+mod tokenizer;
+
+pub use chat_template::{ChatTemplate, RenderOptions};
+pub use error::Error;
+pub use message::{Content, ContentPart, ImagePart, Message, VideoPart, VideoSource, parse_messages};
+pub use rope_index::{RopeIndex, VisionTokens, rope_index, rope_index_with};
+pub use stream::DetokenizeStream;
+pub use tokenizer::{EncodedPrompt, Tokenizer};
