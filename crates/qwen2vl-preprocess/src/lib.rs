@@ -1,1 +1,16 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod decode;
+mod error;
+mod patches;
+mod preprocessor;
+mod resize;
+mod rgb;
+mod size;
+
+pub use decode::{DecodeLimits, DecodeOptions, decode_image, read_size};
+pub use error::Error;
+pub use preprocessor::{PixelValues, PreprocessOptions, Preprocessor};
+pub use rgb::{AlphaMode, RgbImage};
+pub use size::{ImageSize, MAX_ASPECT_RATIO, PixelLimits, smart_resize};

@@ -1,0 +1,167 @@
+//! What can be wrong with an image, its size or the options. The caller adds which image it was.
+
+/// Errors of the preprocessing layer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No bytes at all.
+    #[error("the image file is empty (0 bytes)")]
+    Empty,
+    /// The first bytes belong to no known image format.
+    #[error("not an image: the file starts with {start}; JPEG, PNG, GIF, BMP, TIFF, WebP and PNM are read")]
+    UnknownFormat {
+        /// The first bytes, in hexadecimal.
+        start: String,
+    },
+    /// A known format, or a variant of one, that is not read.
+    #[error("cannot read this {format}: {reason}; convert it to PNG or JPEG")]
+    Unsupported {
+        /// The format's name.
+        format: &'static str,
+        /// What is not supported.
+        reason: String,
+    },
+    /// The file ends before the image does.
+    #[error("the {format} file is truncated: it ends after {bytes} bytes, before the image is complete")]
+    Truncated {
+        /// The format's name.
+        format: &'static str,
+        /// Bytes given.
+        bytes: usize,
+    },
+    /// The file's content contradicts its format.
+    #[error("the {format} file is damaged: {reason}")]
+    Corrupt {
+        /// The format's name.
+        format: &'static str,
+        /// The decoder's reason.
+        reason: String,
+    },
+    /// More encoded bytes than allowed.
+    #[error("the file has {bytes} bytes, more than the limit of {limit}; raise `DecodeLimits::max_file_bytes`")]
+    FileTooLarge {
+        /// Bytes given.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// More pixels than allowed, by the header alone.
+    #[error(
+        "the image is {width}x{height} = {pixels} pixels, more than the limit of {limit}; if the file can be \
+         trusted, raise `DecodeLimits::max_pixels`"
+    )]
+    TooManyPixels {
+        /// Height in pixels.
+        height: u32,
+        /// Width in pixels.
+        width: u32,
+        /// `height * width`.
+        pixels: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Decoding needs more memory than allowed.
+    #[error(
+        "decoding needs {bytes} bytes or more, over the limit of {limit}; if the file can be trusted, raise \
+         `DecodeLimits::max_alloc_bytes`"
+    )]
+    MemoryLimit {
+        /// Bytes known to be needed.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A progressive JPEG with an absurd number of scans, each of which costs a pass over the image.
+    #[error("the progressive JPEG has about {scans} scans, more than the limit of {limit}; it looks hostile")]
+    TooManyScans {
+        /// Scan headers counted.
+        scans: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The system has no memory for the result.
+    #[error("no memory for {bytes} bytes; lower `max_pixels`")]
+    OutOfMemory {
+        /// Bytes wanted.
+        bytes: u64,
+    },
+    /// Raw pixels whose number does not fit their size.
+    #[error("{given} bytes of RGB given for {width}x{height} pixels, which need {expected}")]
+    RawLength {
+        /// Height in pixels.
+        height: u32,
+        /// Width in pixels.
+        width: u32,
+        /// `height * width * 3`.
+        expected: u64,
+        /// Bytes given.
+        given: usize,
+    },
+    /// A side of no pixels.
+    #[error("the image is {width}x{height}: both sides need at least 1 pixel")]
+    NoPixels {
+        /// Height in pixels.
+        height: u32,
+        /// Width in pixels.
+        width: u32,
+    },
+    /// An image too long for its width, which `smart_resize` refuses.
+    #[error("the image is {width}x{height}, an aspect ratio of {ratio:.2}; at most {limit} is allowed: crop or pad it")]
+    AspectRatio {
+        /// Height in pixels.
+        height: u32,
+        /// Width in pixels.
+        width: u32,
+        /// Longer side over shorter side.
+        ratio: f64,
+        /// The limit.
+        limit: f64,
+    },
+    /// Limits that would make the resized image larger than any side can be.
+    #[error("`min_pixels` = {min_pixels} would make a {width}x{height} image larger than 2^32 pixels a side; lower it")]
+    ResizedTooLarge {
+        /// Height in pixels.
+        height: u32,
+        /// Width in pixels.
+        width: u32,
+        /// The limit that asks for it.
+        min_pixels: u64,
+    },
+    /// Without resizing, an image whose sides the patches do not fill.
+    #[error("with `do_resize` off, {width}x{height} must be a multiple of {factor} on both sides")]
+    NotDivisible {
+        /// Height in pixels.
+        height: u32,
+        /// Width in pixels.
+        width: u32,
+        /// `patch_size * merge_size`.
+        factor: u32,
+    },
+    /// A video without frames.
+    #[error("a video needs at least one frame, but has none")]
+    NoFrames,
+    /// Frames of one video that differ in size.
+    #[error("frame {index} is {width}x{height}, but frame 0 is {first_width}x{first_height}: frames need one size")]
+    FrameSize {
+        /// The frame, from 0.
+        index: usize,
+        /// Its height.
+        height: u32,
+        /// Its width.
+        width: u32,
+        /// Height of the first frame.
+        first_height: u32,
+        /// Width of the first frame.
+        first_width: u32,
+    },
+    /// An option out of its range.
+    #[error("`{name}` is {value}, but {rule}")]
+    Option {
+        /// The option.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
