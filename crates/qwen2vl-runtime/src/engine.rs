@@ -9,8 +9,8 @@ use crate::language::LanguageModel;
 use crate::native::Native;
 use crate::vision::VisionEncoder;
 use crate::{
-    CancelToken, EngineOptions, Error, Generation, GenerationConfig, ModelConfig, ModelFiles, Prompt,
-    VisionEmbeddings, generate,
+    CancelToken, EngineOptions, Error, Generation, GenerationConfig, LanguageSession, ModelConfig,
+    ModelFiles, Prompt, VisionEmbeddings, generate,
 };
 
 /// A Qwen2-VL model, loaded and compiled. `Send + Sync`: threads may share it; each call has its own requests and
@@ -37,11 +37,7 @@ impl Engine {
             ("prefill_chunk_tokens", options.prefill_chunk_tokens),
         ] {
             if value == 0 {
-                return Err(Error::InvalidOption {
-                    name,
-                    value: "0".to_owned(),
-                    allowed: "1 or more",
-                });
+                return Err(Error::InvalidOption { name, value: "0".to_owned(), allowed: "1 or more" });
             }
         }
         let started = Instant::now();
@@ -49,12 +45,7 @@ impl Engine {
         let vision = VisionEncoder::load(&mut native, files, config)?;
         let language = LanguageModel::load(&mut native, files, config, options)?;
         tracing::debug!("models compiled in {:.1} s", started.elapsed().as_secs_f64());
-        Ok(Self {
-            vision,
-            language,
-            config: config.clone(),
-            _native: std::sync::Mutex::new(native),
-        })
+        Ok(Self { vision, language, config: config.clone(), _native: std::sync::Mutex::new(native) })
     }
 
     /// The model's dimensions.
@@ -71,6 +62,15 @@ impl Engine {
         self.vision.encode(pixel_values, grid)
     }
 
+    /// Starts a conversation with an empty KV cache, for callers with a loop of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenVino`] when OpenVINO fails.
+    pub fn session(&self) -> Result<Box<dyn LanguageSession + '_>, Error> {
+        Ok(Box::new(self.language.session()?))
+    }
+
     /// Answers a prompt; see [`generate`].
     ///
     /// # Errors
@@ -84,9 +84,8 @@ impl Engine {
         cancel: &CancelToken,
         on_token: &mut dyn FnMut(TokenId) -> ControlFlow<()>,
     ) -> Result<Generation, Error> {
-        let mut session = self.language.session()?;
         generate(
-            &mut session,
+            self.session()?.as_mut(),
             prompt,
             config,
             self.config.max_position_embeddings,

@@ -66,10 +66,7 @@ pub fn generate(
         return Err(Error::EmptyPrompt);
     }
     if prompt_tokens >= context_tokens {
-        return Err(Error::ContextExceeded {
-            prompt_tokens,
-            limit: context_tokens,
-        });
+        return Err(Error::ContextExceeded { prompt_tokens, limit: context_tokens });
     }
     let limit = config.max_new_tokens.min(context_tokens - prompt_tokens);
 

@@ -83,9 +83,7 @@ impl LibraryInfo {
 ///
 /// [`Error::LibraryUnusable`] if a named path holds no library, [`Error::LibraryNotFound`] if nothing was found.
 pub fn locate(named: Option<&Path>) -> Result<LibraryLocation, Error> {
-    let environment = std::env::var_os(ENV_LIBRARY)
-        .filter(|v| !v.is_empty())
-        .map(PathBuf::from);
+    let environment = std::env::var_os(ENV_LIBRARY).filter(|v| !v.is_empty()).map(PathBuf::from);
     let named = named
         .map(|p| (p.to_owned(), LibrarySource::Named))
         .or_else(|| environment.map(|p| (p, LibrarySource::Environment)));
@@ -99,17 +97,11 @@ pub fn locate(named: Option<&Path>) -> Result<LibraryLocation, Error> {
         };
     }
     if let Some(path) = openvino_finder::find("openvino_c", openvino_finder::Linking::Dynamic) {
-        return Ok(LibraryLocation {
-            path,
-            source: LibrarySource::Installed,
-        });
+        return Ok(LibraryLocation { path, source: LibrarySource::Installed });
     }
     let cached = cache_folder();
     if let Some(path) = cached.as_deref().and_then(library_in) {
-        return Ok(LibraryLocation {
-            path,
-            source: LibrarySource::Cache,
-        });
+        return Ok(LibraryLocation { path, source: LibrarySource::Cache });
     }
     let cached = cached.map_or_else(|| "(no home folder)".to_owned(), |p| p.display().to_string());
     Err(Error::LibraryNotFound {
@@ -124,14 +116,11 @@ pub fn locate(named: Option<&Path>) -> Result<LibraryLocation, Error> {
 /// [`Error::LibraryUnusable`] if it cannot be opened or is older than 2025.1, [`Error::OpenVino`] if it does not start.
 pub fn probe(location: &LibraryLocation) -> Result<LibraryInfo, Error> {
     load(location)?;
-    let core = openvino::Core::new().map_err(|e| Error::OpenVino {
-        action: "start".to_owned(),
-        message: e.to_string(),
-    })?;
-    let devices = core.available_devices().map_err(|e| Error::OpenVino {
-        action: "list its devices".to_owned(),
-        message: e.to_string(),
-    })?;
+    let core = openvino::Core::new()
+        .map_err(|e| Error::OpenVino { action: "start".to_owned(), message: e.to_string() })?;
+    let devices = core
+        .available_devices()
+        .map_err(|e| Error::OpenVino { action: "list its devices".to_owned(), message: e.to_string() })?;
     Ok(LibraryInfo {
         version: openvino::version().build_number,
         devices: devices.iter().map(|d| d.as_ref().to_owned()).collect(),
@@ -140,35 +129,21 @@ pub fn probe(location: &LibraryLocation) -> Result<LibraryInfo, Error> {
 
 /// Opens the library; a no-op when one is open already.
 pub(crate) fn load(location: &LibraryLocation) -> Result<(), Error> {
-    openvino_sys::library::load_from(location.path.clone()).map_err(|reason| Error::LibraryUnusable {
-        path: location.path.clone(),
-        reason,
-    })
+    openvino_sys::library::load_from(location.path.clone())
+        .map_err(|reason| Error::LibraryUnusable { path: location.path.clone(), reason })
 }
 
 /// The folder that the set-up fills: `openvino/<version>` below the per-user cache.
 fn cache_folder() -> Option<PathBuf> {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let root = variable("QWEN2VL_CACHE")
-        .or_else(|| {
-            variable("XDG_CACHE_HOME")
-                .filter(|p| p.is_absolute())
-                .map(|p| p.join("qwen2vl"))
-        })
+        .or_else(|| variable("XDG_CACHE_HOME").filter(|p| p.is_absolute()).map(|p| p.join("qwen2vl")))
         .or_else(|| std::env::home_dir().map(|p| p.join(".cache/qwen2vl")))?;
     Some(root.join("openvino").join(TESTED_VERSION))
 }
 
 fn library_file_name() -> String {
-    format!(
-        "{}openvino_c{}",
-        std::env::consts::DLL_PREFIX,
-        std::env::consts::DLL_SUFFIX
-    )
+    format!("{}openvino_c{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
 /// The library at or below `path`; of several versions in one folder the last by name.
@@ -221,10 +196,7 @@ mod tests {
 
     #[test]
     fn only_the_tested_release_counts_as_tested() {
-        let info = |v: &str| LibraryInfo {
-            version: v.to_owned(),
-            devices: Vec::new(),
-        };
+        let info = |v: &str| LibraryInfo { version: v.to_owned(), devices: Vec::new() };
         assert!(info("2026.4.1-22222-abc").is_tested());
         assert!(!info("2026.4.10-1").is_tested());
         assert!(!info("2025.4.1-1").is_tested());

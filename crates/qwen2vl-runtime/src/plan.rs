@@ -51,9 +51,7 @@ impl MemoryPlan {
             .saturating_mul(2);
         let chunk = (prompt_tokens.min(prefill_chunk_tokens)) as u64;
         let widest = (text.intermediate_size * 2 + text.hidden_size * 4) as u64;
-        let activations = chunk
-            .saturating_mul(widest)
-            .saturating_mul(F32 * PREFILL_ROWS / 4);
+        let activations = chunk.saturating_mul(widest).saturating_mul(F32 * PREFILL_ROWS / 4);
         let mask = chunk.saturating_mul(tokens).saturating_mul(F32 * 2);
         let embeddings = (prompt_tokens as u64).saturating_mul(text.hidden_size as u64 * F32);
         let logits = config.vocab_size as u64 * F32 * 2;
@@ -102,18 +100,9 @@ fn meminfo_available(meminfo: &str) -> Option<u64> {
 /// Limit minus use of the process's control group, version 2.
 fn cgroup_available() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own
-        .lines()
-        .find_map(|l| l.strip_prefix("0::"))?
-        .trim_start_matches('/');
+    let path = own.lines().find_map(|l| l.strip_prefix("0::"))?.trim_start_matches('/');
     let folder = std::path::Path::new("/sys/fs/cgroup").join(path);
-    let number = |name: &str| {
-        std::fs::read_to_string(folder.join(name))
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    };
+    let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 
@@ -129,11 +118,7 @@ mod tests {
             video_token_id: 151_656,
             max_position_embeddings: 32_768,
             vocab_size: 151_936,
-            vision: VisionConfig {
-                hidden_size: 1280,
-                depth: 32,
-                num_heads: 16,
-            },
+            vision: VisionConfig { hidden_size: 1280, depth: 32, num_heads: 16 },
             text: TextConfig {
                 hidden_size: 1536,
                 num_hidden_layers: 28,
@@ -147,20 +132,9 @@ mod tests {
     #[test]
     fn more_pixels_and_more_tokens_never_need_less() {
         let plan = |side: u32, text: usize| {
-            let grid = GridThw {
-                t: 1,
-                h: side,
-                w: side,
-            };
-            MemoryPlan::new(
-                &config(),
-                1_800_000_000,
-                Some(grid),
-                grid.n_tokens(2) + text,
-                128,
-                1024,
-            )
-            .peak_bytes()
+            let grid = GridThw { t: 1, h: side, w: side };
+            MemoryPlan::new(&config(), 1_800_000_000, Some(grid), grid.n_tokens(2) + text, 128, 1024)
+                .peak_bytes()
         };
         assert!(
             plan(8, 20) <= plan(16, 20) && plan(16, 20) <= plan(100, 20) && plan(100, 20) < plan(248, 20)
@@ -179,11 +153,7 @@ mod tests {
 
     #[test]
     fn hostile_grids_do_not_overflow() {
-        let grid = GridThw {
-            t: u32::MAX,
-            h: 1 << 16,
-            w: 1 << 15,
-        };
+        let grid = GridThw { t: u32::MAX, h: 1 << 16, w: 1 << 15 };
         assert!(
             MemoryPlan::new(&config(), u64::MAX, Some(grid), usize::MAX, usize::MAX, 1).peak_bytes()
                 == u64::MAX
@@ -192,10 +162,7 @@ mod tests {
 
     #[test]
     fn meminfo_is_read() {
-        assert_eq!(
-            meminfo_available("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"),
-            Some(2048 * 1024)
-        );
+        assert_eq!(meminfo_available("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"), Some(2048 * 1024));
         assert_eq!(meminfo_available("MemTotal: 9 kB\n"), None);
     }
 }

@@ -24,11 +24,7 @@ impl GenerationConfig {
             return invalid("max_new_tokens", "0".to_owned(), "1 or more");
         }
         if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
-            return invalid(
-                "repetition_penalty",
-                self.repetition_penalty.to_string(),
-                "a number above 0",
-            );
+            return invalid("repetition_penalty", self.repetition_penalty.to_string(), "a number above 0");
         }
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return invalid(
@@ -72,11 +68,7 @@ impl Sampler {
             top_k: config.top_k,
             top_p: config.top_p,
             repetition_penalty: config.repetition_penalty,
-            seen: if penalizes {
-                prompt.iter().copied().collect()
-            } else {
-                HashSet::new()
-            },
+            seen: if penalizes { prompt.iter().copied().collect() } else { HashSet::new() },
             candidates: Vec::new(),
             rng: ChaCha8Rng::seed_from_u64(config.seed),
         })
@@ -85,11 +77,7 @@ impl Sampler {
     /// Chooses a token from `logits [vocab_size]`, which the penalty may change; `None` if no logit is finite.
     pub fn sample(&mut self, logits: &mut [f32]) -> Option<TokenId> {
         self.penalize(logits);
-        let token = if self.do_sample && self.top_k != 1 {
-            self.draw(logits)
-        } else {
-            argmax(logits)
-        }?;
+        let token = if self.do_sample && self.top_k != 1 { self.draw(logits) } else { argmax(logits) }?;
         if self.repetition_penalty != 1.0 {
             self.seen.insert(token);
         }
@@ -179,10 +167,7 @@ mod tests {
     use super::*;
 
     fn config() -> GenerationConfig {
-        GenerationConfig {
-            do_sample: true,
-            ..GenerationConfig::default()
-        }
+        GenerationConfig { do_sample: true, ..GenerationConfig::default() }
     }
 
     fn frequencies(config: &GenerationConfig, logits: &[f32], n: usize) -> Vec<f64> {
@@ -205,14 +190,7 @@ mod tests {
     #[test]
     fn draws_follow_the_distribution() {
         let logits = [1.0f32, 0.0, -1.0, 3.0];
-        let got = frequencies(
-            &GenerationConfig {
-                temperature: 2.0,
-                ..config()
-            },
-            &logits,
-            40_000,
-        );
+        let got = frequencies(&GenerationConfig { temperature: 2.0, ..config() }, &logits, 40_000);
         let weights: Vec<f64> = logits.iter().map(|l| f64::from(l / 2.0).exp()).collect();
         let total: f64 = weights.iter().sum();
         for (g, w) in got.iter().zip(&weights) {
@@ -231,44 +209,19 @@ mod tests {
         assert_eq!(kept(GenerationConfig { top_k: 2, ..config() }), [2, 3]);
         assert_eq!(kept(GenerationConfig { top_k: 3, ..config() }), [1, 2, 3]);
         // A tie with the k-th stays.
-        let tie = frequencies(
-            &GenerationConfig { top_k: 2, ..config() },
-            &[1.0, 1.0, 1.0, 0.0],
-            4000,
-        );
+        let tie = frequencies(&GenerationConfig { top_k: 2, ..config() }, &[1.0, 1.0, 1.0, 0.0], 4000);
         assert!(tie[..3].iter().all(|&f| f > 0.0) && tie[3] == 0.0);
         // Probabilities are .05 .14 .38 .38 .02 (rounded): .7 needs the two largest, .8 the next as well.
-        assert_eq!(
-            kept(GenerationConfig {
-                top_p: 0.7,
-                ..config()
-            }),
-            [2, 3]
-        );
-        assert_eq!(
-            kept(GenerationConfig {
-                top_p: 0.8,
-                ..config()
-            }),
-            [1, 2, 3]
-        );
-        assert_eq!(
-            kept(GenerationConfig {
-                top_p: 0.001,
-                ..config()
-            })
-            .len(),
-            1
-        );
+        assert_eq!(kept(GenerationConfig { top_p: 0.7, ..config() }), [2, 3]);
+        assert_eq!(kept(GenerationConfig { top_p: 0.8, ..config() }), [1, 2, 3]);
+        assert_eq!(kept(GenerationConfig { top_p: 0.001, ..config() }).len(), 1);
     }
 
     #[test]
     fn the_same_seed_gives_the_same_draws_and_another_one_others() {
         let run = |seed| {
             let mut sampler = Sampler::new(&GenerationConfig { seed, ..config() }, &[]).unwrap();
-            (0..64)
-                .map(|_| sampler.sample(&mut [0.0; 100]).unwrap())
-                .collect::<Vec<_>>()
+            (0..64).map(|_| sampler.sample(&mut [0.0; 100]).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
@@ -276,10 +229,7 @@ mod tests {
 
     #[test]
     fn the_penalty_divides_positive_and_multiplies_negative_logits_of_prompt_and_answer() {
-        let config = GenerationConfig {
-            repetition_penalty: 2.0,
-            ..GenerationConfig::default()
-        };
+        let config = GenerationConfig { repetition_penalty: 2.0, ..GenerationConfig::default() };
         let mut sampler = Sampler::new(&config, &[0, 2, 2, 900]).unwrap();
         let mut logits = [4.0, 1.5, -1.0];
         assert_eq!(sampler.sample(&mut logits), Some(0));
@@ -292,48 +242,12 @@ mod tests {
     #[test]
     fn options_out_of_range_are_named() {
         let cases = [
-            (
-                GenerationConfig {
-                    max_new_tokens: 0,
-                    ..config()
-                },
-                "max_new_tokens is 0",
-            ),
-            (
-                GenerationConfig {
-                    temperature: 0.0,
-                    ..config()
-                },
-                "temperature is 0",
-            ),
-            (
-                GenerationConfig {
-                    temperature: f32::NAN,
-                    ..config()
-                },
-                "temperature is NaN",
-            ),
-            (
-                GenerationConfig {
-                    top_p: 1.5,
-                    ..config()
-                },
-                "top_p is 1.5",
-            ),
-            (
-                GenerationConfig {
-                    top_p: 0.0,
-                    ..config()
-                },
-                "top_p is 0",
-            ),
-            (
-                GenerationConfig {
-                    repetition_penalty: -1.0,
-                    ..config()
-                },
-                "repetition_penalty is -1",
-            ),
+            (GenerationConfig { max_new_tokens: 0, ..config() }, "max_new_tokens is 0"),
+            (GenerationConfig { temperature: 0.0, ..config() }, "temperature is 0"),
+            (GenerationConfig { temperature: f32::NAN, ..config() }, "temperature is NaN"),
+            (GenerationConfig { top_p: 1.5, ..config() }, "top_p is 1.5"),
+            (GenerationConfig { top_p: 0.0, ..config() }, "top_p is 0"),
+            (GenerationConfig { repetition_penalty: -1.0, ..config() }, "repetition_penalty is -1"),
         ];
         for (config, want) in cases {
             let error = Sampler::new(&config, &[]).unwrap_err().to_string();

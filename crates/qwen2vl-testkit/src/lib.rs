@@ -13,7 +13,11 @@ use sha2::{Digest, Sha256};
 
 /// The root of the repository.
 pub fn repository_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/NAME lies two levels down").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("crates/NAME lies two levels down")
+        .to_owned()
 }
 
 /// A file or folder below `tests/golden`.
@@ -99,6 +103,19 @@ pub fn check_all<C>(cases: &[C], name: impl Fn(&C) -> String, check: impl Fn(&C)
     );
 }
 
+/// Environment variable that turns a skipped test into a failed one.
+pub const ENV_REQUIRE: &str = "QWEN2VL_REQUIRE_OPENVINO";
+
+/// Says that a test is skipped and why.
+///
+/// # Panics
+///
+/// Where [`ENV_REQUIRE`] is set: there the tests must run in full.
+pub fn skip(reason: &dyn std::fmt::Display) {
+    assert!(std::env::var_os(ENV_REQUIRE).is_none(), "{reason}");
+    println!("skipped: {reason}");
+}
+
 /// The demo model's zip.
 pub fn demo_model_zip() -> PathBuf {
     existing(repository_root().join("demo-model/demo-model-int4-ov.zip"))
@@ -109,12 +126,14 @@ pub fn demo_model_dir() -> PathBuf {
     let zip_path = demo_model_zip();
     let bytes = std::fs::read(&zip_path).expect("the demo model is readable");
     let hash = &sha256_hex(&bytes)[..16];
-    let base = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository_root().join("target"), PathBuf::from);
+    let base =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository_root().join("target"), PathBuf::from);
     let dir = base.join("testkit").join(format!("demo-model-{hash}"));
     if dir.is_dir() {
         return dir;
     }
-    let partial = dir.with_extension(format!("partial-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let partial =
+        dir.with_extension(format!("partial-{}-{:?}", std::process::id(), std::thread::current().id()));
     std::fs::create_dir_all(&partial).expect("the target folder is writable");
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).expect("the demo model is a zip");
     for i in 0..archive.len() {

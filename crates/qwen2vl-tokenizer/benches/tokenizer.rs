@@ -12,10 +12,7 @@ fn benches(criterion: &mut Criterion) {
     criterion.bench_function("detokenize stream", |b| {
         b.iter(|| {
             let mut stream = tokenizer.stream(false);
-            ids.iter()
-                .filter_map(|&id| stream.push(id))
-                .map(|delta| delta.len())
-                .sum::<usize>()
+            ids.iter().filter_map(|&id| stream.push(id)).map(|delta| delta.len()).sum::<usize>()
         });
     });
     // A 1080p image.

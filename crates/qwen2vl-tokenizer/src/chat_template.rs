@@ -28,10 +28,7 @@ pub struct RenderOptions {
 /// What a question needs: the assistant's turn opened, no numbering.
 impl Default for RenderOptions {
     fn default() -> Self {
-        Self {
-            add_generation_prompt: true,
-            add_vision_id: false,
-        }
+        Self { add_generation_prompt: true, add_vision_id: false }
     }
 }
 
@@ -43,26 +40,16 @@ impl ChatTemplate {
     /// [`Error::Template`] with the line.
     pub fn new(source: &str) -> Result<Self, Error> {
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build();
-        environment.set_syntax(syntax.map_err(|e| Error::Template {
-            reason: e.to_string(),
-        })?);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|e| Error::Template { reason: e.to_string() })?);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> Result<String, minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
+        environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
         environment
             .add_template_owned("chat", source.to_owned())
-            .map_err(|e| Error::Template {
-                reason: format!("{e:#}"),
-            })?;
+            .map_err(|e| Error::Template { reason: format!("{e:#}") })?;
         Ok(Self { environment })
     }
 
@@ -72,19 +59,14 @@ impl ChatTemplate {
     ///
     /// [`Error::Render`] where the template refuses the conversation.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<String, Error> {
-        let RenderOptions {
-            add_generation_prompt,
-            add_vision_id,
-        } = *options;
+        let RenderOptions { add_generation_prompt, add_vision_id } = *options;
         self.environment
             .get_template("chat")
             .and_then(|template| {
                 template
                     .render(context! { messages => Serde(messages), add_generation_prompt, add_vision_id })
             })
-            .map_err(|e| Error::Render {
-                reason: format!("{e:#}"),
-            })
+            .map_err(|e| Error::Render { reason: format!("{e:#}") })
     }
 }
 
@@ -94,17 +76,9 @@ mod tests {
 
     #[test]
     fn damaged_templates_are_errors() {
-        assert!(
-            ChatTemplate::new("{% if %}")
-                .unwrap_err()
-                .to_string()
-                .contains("cannot be parsed")
-        );
+        assert!(ChatTemplate::new("{% if %}").unwrap_err().to_string().contains("cannot be parsed"));
         let refuses = ChatTemplate::new("{{ raise_exception('no system turn') }}").unwrap();
-        let error = refuses
-            .render(&[], &RenderOptions::default())
-            .unwrap_err()
-            .to_string();
+        let error = refuses.render(&[], &RenderOptions::default()).unwrap_err().to_string();
         assert!(error.contains("no system turn"), "{error}");
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{{ c }}\
                        {% endfor %}{% endfor %}{% endfor %}";

@@ -65,10 +65,7 @@ pub enum VideoSource {
 impl Message {
     /// A turn of text alone.
     pub fn new(role: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            role: role.into(),
-            content: Content::Text(text.into()),
-        }
+        Self { role: role.into(), content: Content::Text(text.into()) }
     }
 
     /// A user's turn of text alone.
@@ -94,10 +91,7 @@ impl Message {
         let images = std::iter::repeat_n(ContentPart::Image(ImagePart::default()), n_images);
         let videos = std::iter::repeat_n(ContentPart::Video(VideoPart::default()), n_videos);
         let text = std::iter::once(ContentPart::Text(text.into()));
-        Self {
-            role: "user".to_owned(),
-            content: Content::Parts(images.chain(videos).chain(text).collect()),
-        }
+        Self { role: "user".to_owned(), content: Content::Parts(images.chain(videos).chain(text).collect()) }
     }
 
     /// The last text of the turn.
@@ -146,11 +140,7 @@ pub fn parse_messages(json: &str) -> Result<Vec<Message>, Error> {
             ));
         }
     };
-    messages
-        .into_iter()
-        .enumerate()
-        .map(|(i, m)| message(m, &format!("messages[{i}]")))
-        .collect()
+    messages.into_iter().enumerate().map(|(i, m)| message(m, &format!("messages[{i}]"))).collect()
 }
 
 impl TryFrom<Value> for Message {
@@ -186,18 +176,12 @@ fn part_value(part: ContentPart) -> Value {
 
 fn message(value: Value, place: &str) -> Result<Message, Error> {
     let Value::Object(mut object) = value else {
-        return Err(bad(
-            place,
-            format!("expected an object with role and content, found {}", kind(&value)),
-        ));
+        return Err(bad(place, format!("expected an object with role and content, found {}", kind(&value))));
     };
     let role = match object.remove("role") {
         Some(Value::String(role)) => role,
         other => {
-            return Err(bad(
-                place,
-                format!("role must be a string, found {}", kind_of(other.as_ref())),
-            ));
+            return Err(bad(place, format!("role must be a string, found {}", kind_of(other.as_ref()))));
         }
     };
     let content = match object.remove("content") {
@@ -205,17 +189,12 @@ fn message(value: Value, place: &str) -> Result<Message, Error> {
         Some(Value::Array(parts)) => {
             let parts = parts.into_iter().enumerate();
             Content::Parts(
-                parts
-                    .map(|(i, p)| part(p, &format!("{place}.content[{i}]")))
-                    .collect::<Result<_, _>>()?,
+                parts.map(|(i, p)| part(p, &format!("{place}.content[{i}]"))).collect::<Result<_, _>>()?,
             )
         }
         other => {
             let found = kind_of(other.as_ref());
-            return Err(bad(
-                place,
-                format!("content must be a string or an array of parts, found {found}"),
-            ));
+            return Err(bad(place, format!("content must be a string or an array of parts, found {found}")));
         }
     };
     Ok(Message { role, content })
@@ -226,10 +205,7 @@ fn part(value: Value, place: &str) -> Result<ContentPart, Error> {
         Value::Object(object) => object,
         Value::String(text) => return Ok(ContentPart::Text(text)),
         other => {
-            return Err(bad(
-                place,
-                format!("a part must be an object, found {}", kind(&other)),
-            ));
+            return Err(bad(place, format!("a part must be an object, found {}", kind(&other))));
         }
     };
     let part_type = match object.get("type") {
@@ -240,52 +216,35 @@ fn part(value: Value, place: &str) -> Result<ContentPart, Error> {
             .ok_or_else(|| bad(place, "a part needs a type: text, image, image_url or video"))?
             .to_owned(),
         Some(other) => {
-            return Err(bad(
-                place,
-                format!("type must be a string, found {}", kind(other)),
-            ));
+            return Err(bad(place, format!("type must be a string, found {}", kind(other))));
         }
     };
     match part_type.as_str() {
         "text" => match object.remove("text") {
             Some(Value::String(text)) => Ok(ContentPart::Text(text)),
-            other => Err(bad(
-                place,
-                format!("text must be a string, found {}", kind_of(other.as_ref())),
-            )),
+            other => Err(bad(place, format!("text must be a string, found {}", kind_of(other.as_ref())))),
         },
-        "image" | "image_url" => Ok(ContentPart::Image(ImagePart {
-            source: image_source(&mut object, place)?,
-        })),
-        "video" => Ok(ContentPart::Video(VideoPart {
-            source: video_source(&mut object, place)?,
-        })),
-        other => Err(bad(
-            place,
-            format!("unknown type {other:?}; known are text, image, image_url and video"),
-        )),
+        "image" | "image_url" => {
+            Ok(ContentPart::Image(ImagePart { source: image_source(&mut object, place)? }))
+        }
+        "video" => Ok(ContentPart::Video(VideoPart { source: video_source(&mut object, place)? })),
+        other => {
+            Err(bad(place, format!("unknown type {other:?}; known are text, image, image_url and video")))
+        }
     }
 }
 
 fn image_source(object: &mut Map<String, Value>, place: &str) -> Result<Option<String>, Error> {
-    let source = object
-        .remove("image")
-        .or_else(|| object.remove("image_url"))
-        .or_else(|| object.remove("url"));
+    let source =
+        object.remove("image").or_else(|| object.remove("image_url")).or_else(|| object.remove("url"));
     match source {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(source)) => Ok(Some(source)),
         Some(Value::Object(mut inner)) => match inner.remove("url") {
             Some(Value::String(url)) => Ok(Some(url)),
-            other => Err(bad(
-                place,
-                format!("url must be a string, found {}", kind_of(other.as_ref())),
-            )),
+            other => Err(bad(place, format!("url must be a string, found {}", kind_of(other.as_ref())))),
         },
-        Some(other) => Err(bad(
-            place,
-            format!("the image must be a path or URL, found {}", kind(&other)),
-        )),
+        Some(other) => Err(bad(place, format!("the image must be a path or URL, found {}", kind(&other)))),
     }
 }
 
@@ -296,30 +255,18 @@ fn video_source(object: &mut Map<String, Value>, place: &str) -> Result<VideoSou
         Some(Value::Array(frames)) => {
             let frame = |frame| match frame {
                 Value::String(path) => Ok(path),
-                other => Err(bad(
-                    place,
-                    format!("a frame must be a path or URL, found {}", kind(&other)),
-                )),
+                other => Err(bad(place, format!("a frame must be a path or URL, found {}", kind(&other)))),
             };
-            Ok(VideoSource::Frames(
-                frames.into_iter().map(frame).collect::<Result<_, _>>()?,
-            ))
+            Ok(VideoSource::Frames(frames.into_iter().map(frame).collect::<Result<_, _>>()?))
         }
-        Some(other) => Err(bad(
-            place,
-            format!(
-                "the video must be a path or an array of frames, found {}",
-                kind(&other)
-            ),
-        )),
+        Some(other) => {
+            Err(bad(place, format!("the video must be a path or an array of frames, found {}", kind(&other))))
+        }
     }
 }
 
 fn bad(place: &str, reason: impl Into<String>) -> Error {
-    Error::Message {
-        place: place.to_owned(),
-        reason: reason.into(),
-    }
+    Error::Message { place: place.to_owned(), reason: reason.into() }
 }
 
 fn kind_of(value: Option<&Value>) -> &'static str {
@@ -351,27 +298,15 @@ mod tests {
                 {"image": "d.png"}, {"type": "text", "text": "What?"}, {"text": "And?"}]}]"#;
         let messages = parse_messages(json).unwrap();
         assert_eq!(messages[0], Message::system("Be brief."));
-        let Content::Parts(parts) = &messages[1].content else {
-            panic!("parts were given")
-        };
-        let image = |s: &str| {
-            ContentPart::Image(ImagePart {
-                source: Some(s.to_owned()),
-            })
-        };
+        let Content::Parts(parts) = &messages[1].content else { panic!("parts were given") };
+        let image = |s: &str| ContentPart::Image(ImagePart { source: Some(s.to_owned()) });
         assert_eq!(parts[0], image("a.png"));
         assert_eq!(parts[1], ContentPart::Image(ImagePart::default()));
-        assert_eq!(
-            [&parts[2], &parts[3], &parts[6]],
-            [&image("b.png"), &image("c.png"), &image("d.png")]
-        );
+        assert_eq!([&parts[2], &parts[3], &parts[6]], [&image("b.png"), &image("c.png"), &image("d.png")]);
         assert_eq!(messages[1].text(), Some("And?"));
         let written = serde_json::to_string(&messages).unwrap();
         assert_eq!(parse_messages(&written).unwrap(), messages);
-        assert_eq!(
-            parse_messages(&format!("{{\"messages\": {written}}}")).unwrap(),
-            messages
-        );
+        assert_eq!(parse_messages(&format!("{{\"messages\": {written}}}")).unwrap(), messages);
     }
 
     #[test]
@@ -382,11 +317,7 @@ mod tests {
             ("[5]", "messages[0]", "a number"),
             (r#"[{"content": "x"}]"#, "messages[0]", "role must be a string"),
             (r#"[{"role": "user"}]"#, "messages[0]", "found nothing"),
-            (
-                r#"[{"role": "user", "content": null}]"#,
-                "messages[0]",
-                "found null",
-            ),
+            (r#"[{"role": "user", "content": null}]"#, "messages[0]", "found null"),
             (
                 r#"[{"role": "user", "content": [{"type": "audio"}]}]"#,
                 "messages[0].content[0]",
@@ -397,11 +328,7 @@ mod tests {
                 "messages[0].content[0]",
                 "text must be a string",
             ),
-            (
-                r#"[{"role": "user", "content": [{"image": 5}]}]"#,
-                "messages[0].content[0]",
-                "a number",
-            ),
+            (r#"[{"role": "user", "content": [{"image": 5}]}]"#, "messages[0].content[0]", "a number"),
             (
                 r#"[{"role": "user", "content": [{"type": "video", "video": [1]}]}]"#,
                 "messages[0].content[0]",
@@ -409,10 +336,7 @@ mod tests {
             ),
         ] {
             let error = parse_messages(json).unwrap_err().to_string();
-            assert!(
-                error.starts_with(place) && error.contains(reason),
-                "{json}: {error}"
-            );
+            assert!(error.starts_with(place) && error.contains(reason), "{json}: {error}");
         }
     }
 }

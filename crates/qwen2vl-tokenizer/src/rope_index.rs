@@ -23,12 +23,7 @@ pub struct VisionTokens {
 /// Qwen2-VL's own ids.
 impl Default for VisionTokens {
     fn default() -> Self {
-        Self {
-            image_pad: 151_655,
-            video_pad: 151_656,
-            vision_start: 151_652,
-            vision_end: 151_653,
-        }
+        Self { image_pad: 151_655, video_pad: 151_656, vision_start: 151_652, vision_end: 151_653 }
     }
 }
 
@@ -67,13 +62,7 @@ where
     I: Copy + Into<GridThw>,
     V: Copy + Into<GridThw>,
 {
-    rope_index_with(
-        &VisionTokens::default(),
-        2,
-        input_ids,
-        image_grid_thw,
-        video_grid_thw,
-    )
+    rope_index_with(&VisionTokens::default(), 2, input_ids, image_grid_thw, video_grid_thw)
 }
 
 /// Positions of `input_ids` with expanded placeholders, for the grids of its images and videos in order.
@@ -93,68 +82,33 @@ where
     I: Copy + Into<GridThw>,
     V: Copy + Into<GridThw>,
 {
-    let mut images = Kind::new(
-        "image",
-        tokens.image_pad,
-        merge_size,
-        image_grid_thw,
-        tokens,
-        input_ids,
-    )?;
-    let mut videos = Kind::new(
-        "video",
-        tokens.video_pad,
-        merge_size,
-        video_grid_thw,
-        tokens,
-        input_ids,
-    )?;
+    let mut images = Kind::new("image", tokens.image_pad, merge_size, image_grid_thw, tokens, input_ids)?;
+    let mut videos = Kind::new("video", tokens.video_pad, merge_size, video_grid_thw, tokens, input_ids)?;
     let mut axes = [(); 3].map(|()| Vec::with_capacity(input_ids.len()));
     let mut next = 0;
     let mut start = 0;
     for _ in 0..images.blocks + videos.blocks {
         let (image_at, video_at) = (images.next_at(input_ids, start), videos.next_at(input_ids, start));
-        let kind = if image_at < video_at {
-            &mut images
-        } else {
-            &mut videos
-        };
+        let kind = if image_at < video_at { &mut images } else { &mut videos };
         let at = image_at.min(video_at);
         let name = kind.name;
         let (Some(grid), true) = (kind.take(), at < input_ids.len()) else {
             // A run that took the other blocks' tokens left none for this one.
-            return Err(Error::PlaceholderRun {
-                kind: name,
-                at: start,
-                needed: 1,
-                found: 0,
-            });
+            return Err(Error::PlaceholderRun { kind: name, at: start, needed: 1, found: 0 });
         };
         next = push_text(&mut axes, next, at - start);
         let pad = kind.pad;
         let needed = grid.n_tokens(merge_size);
-        let found = input_ids[at..]
-            .iter()
-            .take(needed)
-            .take_while(|&&id| id == pad)
-            .count();
+        let found = input_ids[at..].iter().take(needed).take_while(|&&id| id == pad).count();
         if found < needed {
-            return Err(Error::PlaceholderRun {
-                kind: name,
-                at,
-                needed,
-                found,
-            });
+            return Err(Error::PlaceholderRun { kind: name, at, needed, found });
         }
         let end = at + needed;
         next = push_grid(&mut axes, next, grid, merge_size);
         start = end;
     }
     next = push_text(&mut axes, next, input_ids.len() - start);
-    Ok(RopeIndex {
-        rope_delta: next - input_ids.len() as i64,
-        position_ids: axes,
-    })
+    Ok(RopeIndex { rope_delta: next - input_ids.len() as i64, position_ids: axes })
 }
 
 /// The placeholders of images or of videos.
@@ -184,10 +138,7 @@ impl Kind {
             merge_size,
             grids: grids.iter().map(|&g| g.into()).collect(),
             placeholders: ids.iter().filter(|&&id| id == pad).count(),
-            blocks: ids
-                .windows(2)
-                .filter(|pair| pair[0] == tokens.vision_start && pair[1] == pad)
-                .count(),
+            blocks: ids.windows(2).filter(|pair| pair[0] == tokens.vision_start && pair[1] == pad).count(),
             taken: 0,
         };
         if kind.blocks > kind.grids.len() {
@@ -199,19 +150,13 @@ impl Kind {
         }
         if kind.placeholders != kind.needed() {
             let needed = kind.needed();
-            return Err(Error::PlaceholderTokens {
-                kind: name,
-                placeholders: kind.placeholders,
-                needed,
-            });
+            return Err(Error::PlaceholderTokens { kind: name, placeholders: kind.placeholders, needed });
         }
         Ok(kind)
     }
 
     fn needed(&self) -> usize {
-        self.grids
-            .iter()
-            .fold(0, |sum: usize, g| sum.saturating_add(g.n_tokens(self.merge_size)))
+        self.grids.iter().fold(0, |sum: usize, g| sum.saturating_add(g.n_tokens(self.merge_size)))
     }
 
     /// Where the next block starts, or past the end.
@@ -219,10 +164,7 @@ impl Kind {
         if self.taken == self.blocks {
             return usize::MAX;
         }
-        ids[start..]
-            .iter()
-            .position(|&id| id == self.pad)
-            .map_or(usize::MAX, |i| start + i)
+        ids[start..].iter().position(|&id| id == self.pad).map_or(usize::MAX, |i| start + i)
     }
 
     fn take(&mut self) -> Option<GridThw> {
@@ -242,11 +184,7 @@ fn push_text(axes: &mut [Vec<i64>; 3], next: i64, n: usize) -> i64 {
 
 /// Appends a grid that starts at `next`; the position after its largest.
 fn push_grid(axes: &mut [Vec<i64>; 3], next: i64, grid: GridThw, merge_size: u32) -> i64 {
-    let (t, h, w) = (
-        i64::from(grid.t),
-        i64::from(grid.h / merge_size),
-        i64::from(grid.w / merge_size),
-    );
+    let (t, h, w) = (i64::from(grid.t), i64::from(grid.h / merge_size), i64::from(grid.w / merge_size));
     for frame in 0..t {
         for row in 0..h {
             for column in 0..w {
@@ -256,11 +194,7 @@ fn push_grid(axes: &mut [Vec<i64>; 3], next: i64, grid: GridThw, merge_size: u32
             }
         }
     }
-    if t * h * w == 0 {
-        next
-    } else {
-        next + t.max(h).max(w)
-    }
+    if t * h * w == 0 { next } else { next + t.max(h).max(w) }
 }
 
 #[cfg(test)]
@@ -272,13 +206,7 @@ mod tests {
     #[test]
     fn text_alone_counts_up() {
         let index = rope_index(&[5, 6, 7], NONE, NONE).unwrap();
-        assert_eq!(
-            index,
-            RopeIndex {
-                position_ids: [(); 3].map(|()| vec![0, 1, 2]),
-                rope_delta: 0
-            }
-        );
+        assert_eq!(index, RopeIndex { position_ids: [(); 3].map(|()| vec![0, 1, 2]), rope_delta: 0 });
         assert_eq!(rope_index(&[], NONE, NONE).unwrap().rope_delta, 0);
     }
 
@@ -307,12 +235,7 @@ mod tests {
         }
         // Right in number, but the second image's tokens come too early.
         let ids = [151_652, 151_655, 7, 151_652, 151_655, 151_655, 151_655];
-        let error = rope_index(&ids, &[[1, 2, 6], [1, 2, 2]], NONE)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("token 1 needs 3") && error.contains("there are 1"),
-            "{error}"
-        );
+        let error = rope_index(&ids, &[[1, 2, 6], [1, 2, 2]], NONE).unwrap_err().to_string();
+        assert!(error.contains("token 1 needs 3") && error.contains("there are 1"), "{error}");
     }
 }

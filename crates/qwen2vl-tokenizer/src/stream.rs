@@ -21,11 +21,7 @@ pub struct DetokenizeStream<'t> {
 
 impl<'t> DetokenizeStream<'t> {
     pub(crate) fn new(tokenizer: &'t Tokenizer, skip_special_tokens: bool) -> Self {
-        Self {
-            tokenizer,
-            skip_special_tokens,
-            pending: Vec::new(),
-        }
+        Self { tokenizer, skip_special_tokens, pending: Vec::new() }
     }
 
     /// Takes the next id; the text that is certain now, if any.

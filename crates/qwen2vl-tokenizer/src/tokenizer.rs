@@ -36,10 +36,7 @@ impl Tokenizer {
     /// [`Error::TokenizerFile`] if it cannot be read or is not a byte-level tokenizer with Qwen2-VL's vision tokens.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let at = |reason: String| Error::TokenizerFile {
-            path: path.to_owned(),
-            reason,
-        };
+        let at = |reason: String| Error::TokenizerFile { path: path.to_owned(), reason };
         let bytes = std::fs::read(path).map_err(|e| at(e.to_string()))?;
         Self::from_bytes(&bytes).map_err(|e| match e {
             Error::Tokenizer { reason } => at(reason),
@@ -55,17 +52,11 @@ impl Tokenizer {
     pub fn from_bytes(json: &[u8]) -> Result<Self, Error> {
         let bad = |reason: String| Error::Tokenizer { reason };
         let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| bad(e.to_string()))?;
-        if !matches!(
-            inner.get_decoder(),
-            Some(tokenizers::DecoderWrapper::ByteLevel(_))
-        ) {
+        if !matches!(inner.get_decoder(), Some(tokenizers::DecoderWrapper::ByteLevel(_))) {
             return Err(bad("its decoder is not ByteLevel, as Qwen2-VL's is".to_owned()));
         }
-        let id = |token: &str| {
-            inner
-                .token_to_id(token)
-                .ok_or_else(|| bad(format!("it has no token {token}")))
-        };
+        let id =
+            |token: &str| inner.token_to_id(token).ok_or_else(|| bad(format!("it has no token {token}")));
         let vision_tokens = VisionTokens {
             image_pad: id("<|image_pad|>")?,
             video_pad: id("<|video_pad|>")?,
@@ -73,16 +64,8 @@ impl Tokenizer {
             vision_end: id("<|vision_end|>")?,
         };
         let added = inner.get_added_tokens_decoder();
-        let special = added
-            .iter()
-            .filter(|(_, token)| token.special)
-            .map(|(&id, _)| id)
-            .collect();
-        Ok(Self {
-            inner,
-            vision_tokens,
-            special,
-        })
+        let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
+        Ok(Self { inner, vision_tokens, special })
     }
 
     /// Ids of the vision tokens.
@@ -111,12 +94,8 @@ impl Tokenizer {
     ///
     /// [`Error::Tokenizer`] where the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<TokenId>, Error> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|e| Error::Tokenizer {
-                reason: e.to_string(),
-            })?;
+        let encoding =
+            self.inner.encode_fast(text, false).map_err(|e| Error::Tokenizer { reason: e.to_string() })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -146,28 +125,17 @@ impl Tokenizer {
         videos: &[GridThw],
         merge_size: u32,
     ) -> Result<Vec<TokenId>, Error> {
-        let VisionTokens {
-            image_pad, video_pad, ..
-        } = self.vision_tokens;
+        let VisionTokens { image_pad, video_pad, .. } = self.vision_tokens;
         let mut length = ids.len();
         for (kind, pad, grids) in [("image", image_pad, images), ("video", video_pad, videos)] {
             let placeholders = ids.iter().filter(|&&id| id == pad).count();
             if placeholders != grids.len() {
-                return Err(Error::PlaceholderCount {
-                    kind,
-                    placeholders,
-                    given: grids.len(),
-                });
+                return Err(Error::PlaceholderCount { kind, placeholders, given: grids.len() });
             }
-            length = grids
-                .iter()
-                .fold(length, |sum, g| sum.saturating_add(g.n_tokens(merge_size)));
+            length = grids.iter().fold(length, |sum, g| sum.saturating_add(g.n_tokens(merge_size)));
         }
         if length > MAX_PROMPT_TOKENS {
-            return Err(Error::TooLong {
-                tokens: length,
-                limit: MAX_PROMPT_TOKENS,
-            });
+            return Err(Error::TooLong { tokens: length, limit: MAX_PROMPT_TOKENS });
         }
         let mut expanded = Vec::with_capacity(length);
         let (mut images, mut videos) = (images.iter(), videos.iter());
@@ -177,10 +145,7 @@ impl Tokenizer {
                 _ if id == video_pad => videos.next(),
                 _ => None,
             };
-            expanded.extend(std::iter::repeat_n(
-                id,
-                grid.map_or(1, |g| g.n_tokens(merge_size)),
-            ));
+            expanded.extend(std::iter::repeat_n(id, grid.map_or(1, |g| g.n_tokens(merge_size))));
         }
         Ok(expanded)
     }
@@ -199,18 +164,12 @@ impl Tokenizer {
     ) -> Result<EncodedPrompt, Error> {
         let input_ids = self.expand(&self.encode(prompt)?, images, videos, merge_size)?;
         let index = rope_index_with(&self.vision_tokens, merge_size, &input_ids, images, videos)?;
-        Ok(EncodedPrompt {
-            input_ids,
-            position_ids: index.position_ids,
-            rope_delta: index.rope_delta,
-        })
+        Ok(EncodedPrompt { input_ids, position_ids: index.position_ids, rope_delta: index.rope_delta })
     }
 }
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer")
-            .field("vocab_size", &self.vocab_size())
-            .finish_non_exhaustive()
+        f.debug_struct("Tokenizer").field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
     }
 }

@@ -37,9 +37,7 @@ pub struct GridThw {
 impl GridThw {
     /// The number of patches, `t * h * w`; saturates instead of overflowing on hostile grids.
     pub fn n_patches(&self) -> usize {
-        (self.t as usize)
-            .saturating_mul(self.h as usize)
-            .saturating_mul(self.w as usize)
+        (self.t as usize).saturating_mul(self.h as usize).saturating_mul(self.w as usize)
     }
 
     /// The number of merged tokens, `t * (h / merge_size) * (w / merge_size)`: what the language model sees.
@@ -48,12 +46,7 @@ impl GridThw {
     ///
     /// If `merge_size` is 0.
     pub fn n_tokens(&self, merge_size: u32) -> usize {
-        Self {
-            t: self.t,
-            h: self.h / merge_size,
-            w: self.w / merge_size,
-        }
-        .n_patches()
+        Self { t: self.t, h: self.h / merge_size, w: self.w / merge_size }.n_patches()
     }
 }
 
@@ -101,11 +94,7 @@ impl PatchGeometry {
 /// Qwen2-VL's own geometry: 14-pixel patches of two frames, merged two by two.
 impl Default for PatchGeometry {
     fn default() -> Self {
-        Self {
-            patch_size: 14,
-            temporal_patch_size: 2,
-            merge_size: 2,
-        }
+        Self { patch_size: 14, temporal_patch_size: 2, merge_size: 2 }
     }
 }
 
@@ -123,21 +112,10 @@ mod tests {
 
     #[test]
     fn counts_do_not_overflow_32_bits() {
-        let grid = GridThw {
-            t: 1,
-            h: 100_000,
-            w: 100_000,
-        };
+        let grid = GridThw { t: 1, h: 100_000, w: 100_000 };
         assert_eq!(grid.n_patches(), 10_000_000_000);
-        let hostile = GridThw {
-            t: u32::MAX,
-            h: u32::MAX,
-            w: u32::MAX,
-        };
-        assert_eq!(
-            (hostile.n_patches(), hostile.n_tokens(1)),
-            (usize::MAX, usize::MAX)
-        );
+        let hostile = GridThw { t: u32::MAX, h: u32::MAX, w: u32::MAX };
+        assert_eq!((hostile.n_patches(), hostile.n_tokens(1)), (usize::MAX, usize::MAX));
     }
 
     #[test]

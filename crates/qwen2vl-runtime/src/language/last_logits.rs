@@ -23,29 +23,18 @@ pub(super) fn last_logits_only(xml: &str, weights: &Path) -> Result<String, Stri
         .children()
         .find(|l| l.attribute("type") == Some("Result") && l.attribute("output_names") == Some("logits"))
         .ok_or("no result named logits")?;
-    let projection = source(edges, attribute(result, "id")?, "0")?
-        .attribute("from-layer")
-        .ok_or("bad edge")?;
-    let layer = layers
-        .children()
-        .find(|l| l.attribute("id") == Some(projection))
-        .ok_or("no such layer")?;
+    let projection =
+        source(edges, attribute(result, "id")?, "0")?.attribute("from-layer").ok_or("bad edge")?;
+    let layer = layers.children().find(|l| l.attribute("id") == Some(projection)).ok_or("no such layer")?;
     if layer.attribute("type") != Some("MatMul") {
-        return Err(format!(
-            "logits come from {:?}, not from a MatMul",
-            layer.attribute("type")
-        ));
+        return Err(format!("logits come from {:?}, not from a MatMul", layer.attribute("type")));
     }
     let hidden = source(edges, projection, "0")?;
 
     let one = constant(layers, weights, 1)?.ok_or("no i64 constant 1 in the weights")?;
     let last = constant(layers, weights, -1)?.ok_or("no i64 constant -1 in the weights")?;
-    let next_id = layers
-        .children()
-        .filter_map(|l| l.attribute("id")?.parse::<u64>().ok())
-        .max()
-        .unwrap_or(0)
-        + 1;
+    let next_id =
+        layers.children().filter_map(|l| l.attribute("id")?.parse::<u64>().ok()).max().unwrap_or(0) + 1;
     let (position, axis, gather) = (next_id, next_id + 1, next_id + 2);
 
     let new_layers = format!(
@@ -63,12 +52,7 @@ pub(super) fn last_logits_only(xml: &str, weights: &Path) -> Result<String, Stri
     };
     let (gather, position, axis) = (gather.to_string(), position.to_string(), axis.to_string());
     let new_edges = [
-        edge(
-            attribute(hidden, "from-layer")?,
-            attribute(hidden, "from-port")?,
-            &gather,
-            0,
-        ),
+        edge(attribute(hidden, "from-layer")?, attribute(hidden, "from-port")?, &gather, 0),
         edge(&position, "0", &gather, 1),
         edge(&axis, "0", &gather, 2),
         edge(&gather, "3", projection, 0),
@@ -92,9 +76,7 @@ pub(super) fn last_logits_only(xml: &str, weights: &Path) -> Result<String, Stri
 }
 
 fn child<'a, 'd>(node: Node<'a, 'd>, name: &str) -> Result<Node<'a, 'd>, String> {
-    node.children()
-        .find(|n| n.has_tag_name(name))
-        .ok_or_else(|| format!("no <{name}>"))
+    node.children().find(|n| n.has_tag_name(name)).ok_or_else(|| format!("no <{name}>"))
 }
 
 fn attribute<'a>(node: Node<'a, '_>, name: &str) -> Result<&'a str, String> {
@@ -166,11 +148,7 @@ mod tests {
 </edges></net>"#;
 
     fn adapt(xml: &str, constants: &[i64]) -> Result<String, String> {
-        let name = format!(
-            "qwen2vl-last-logits-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        );
+        let name = format!("qwen2vl-last-logits-{}-{:?}", std::process::id(), std::thread::current().id());
         let path = std::env::temp_dir().join(name);
         let bytes: Vec<u8> = constants.iter().flat_map(|c| c.to_le_bytes()).collect();
         std::fs::write(&path, bytes).unwrap();
@@ -200,15 +178,8 @@ mod tests {
             ]
         );
         let offset = |id: &str| {
-            let layer = document
-                .descendants()
-                .find(|n| n.attribute("id") == Some(id))
-                .unwrap();
-            layer
-                .children()
-                .find_map(|c| c.attribute("offset"))
-                .unwrap()
-                .to_owned()
+            let layer = document.descendants().find(|n| n.attribute("id") == Some(id)).unwrap();
+            layer.children().find_map(|c| c.attribute("offset")).unwrap().to_owned()
         };
         assert_eq!((offset("5"), offset("6")), ("8".to_owned(), "0".to_owned()));
     }
@@ -216,16 +187,8 @@ mod tests {
     #[test]
     fn other_graphs_are_refused_with_the_reason() {
         assert!(adapt(XML, &[1, 2]).unwrap_err().contains("-1"));
-        assert!(
-            adapt(&XML.replace("MatMul", "Add"), &[1, -1])
-                .unwrap_err()
-                .contains("Add")
-        );
-        assert!(
-            adapt(&XML.replace("output_names=\"logits\"", ""), &[1, -1])
-                .unwrap_err()
-                .contains("logits")
-        );
+        assert!(adapt(&XML.replace("MatMul", "Add"), &[1, -1]).unwrap_err().contains("Add"));
+        assert!(adapt(&XML.replace("output_names=\"logits\"", ""), &[1, -1]).unwrap_err().contains("logits"));
         assert!(adapt("<net", &[1, -1]).is_err());
     }
 }

@@ -72,10 +72,7 @@ impl LanguageModel {
 /// answer is the same, the prefill costs more.
 fn adapted_graph(xml_path: &Path, weights: &Path, cache_dir: Option<&Path>) -> Option<PathBuf> {
     let skip = |reason: String| {
-        tracing::debug!(
-            "{}: logits of all positions are computed: {reason}",
-            xml_path.display()
-        );
+        tracing::debug!("{}: logits of all positions are computed: {reason}", xml_path.display());
         None
     };
     let Some(cache_dir) = cache_dir else {
@@ -89,11 +86,8 @@ fn adapted_graph(xml_path: &Path, weights: &Path, cache_dir: Option<&Path>) -> O
         Ok(adapted) => adapted,
         Err(reason) => return skip(reason),
     };
-    let hash: String = Sha256::digest(adapted.as_bytes())
-        .iter()
-        .take(8)
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let hash: String =
+        Sha256::digest(adapted.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
     let target = cache_dir.join(format!("language_model-{hash}.xml"));
     if std::fs::metadata(&target).is_ok_and(|m| m.len() == adapted.len() as u64) {
         return Some(target);
@@ -158,20 +152,10 @@ impl StatefulSession<'_> {
         let config = &self.model.config;
         let ids = prompt.input_ids.len();
         if let Some(axis) = prompt.position_ids.iter().find(|axis| axis.len() != ids) {
-            return Err(Error::Positions {
-                ids,
-                positions: axis.len(),
-            });
+            return Err(Error::Positions { ids, positions: axis.len() });
         }
-        if let Some(&id) = prompt
-            .input_ids
-            .iter()
-            .find(|&&id| id as usize >= config.vocab_size)
-        {
-            return Err(Error::TokenId {
-                id,
-                vocab_size: config.vocab_size,
-            });
+        if let Some(&id) = prompt.input_ids.iter().find(|&&id| id as usize >= config.vocab_size) {
+            return Err(Error::TokenId { id, vocab_size: config.vocab_size });
         }
         let kinds = [
             ("image", config.image_token_id, prompt.images),
@@ -181,11 +165,7 @@ impl StatefulSession<'_> {
             let placeholders = prompt.input_ids.iter().filter(|&&id| id == pad).count();
             let rows = embeddings.iter().map(VisionEmbeddings::n_tokens).sum();
             if placeholders != rows {
-                return Err(Error::Placeholders {
-                    kind,
-                    placeholders,
-                    rows,
-                });
+                return Err(Error::Placeholders { kind, placeholders, rows });
             }
         }
         Ok(())
@@ -210,10 +190,7 @@ impl StatefulSession<'_> {
             text_embeddings.read_f32("inputs_embeds", |_, values| {
                 if values.len() != input.len() {
                     let detail = format!("it returned {} values, expected {}", values.len(), input.len());
-                    return Err(Error::ModelMismatch {
-                        model: "text_embeddings",
-                        detail,
-                    });
+                    return Err(Error::ModelMismatch { model: "text_embeddings", detail });
                 }
                 input.copy_from_slice(values);
                 Ok(())
@@ -234,10 +211,7 @@ impl StatefulSession<'_> {
         language_model.read_f32("logits", |dims, values| {
             if values.len() < vocab_size || !values.len().is_multiple_of(vocab_size) {
                 let detail = format!("it returned logits of shape {dims:?}, expected [1, n, {vocab_size}]");
-                return Err(Error::ModelMismatch {
-                    model: "language_model",
-                    detail,
-                });
+                return Err(Error::ModelMismatch { model: "language_model", detail });
             }
             logits.clear();
             logits.extend_from_slice(&values[values.len() - vocab_size..]);

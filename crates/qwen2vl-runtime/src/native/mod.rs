@@ -28,15 +28,9 @@ impl Native {
         let location = library::locate(options.openvino.as_deref())?;
         library::load(&location)?;
         warn_if_untested(&location);
-        let core = Core::new().map_err(|e| Error::OpenVino {
-            action: "start".to_owned(),
-            message: e.to_string(),
-        })?;
-        let mut native = Self {
-            core,
-            device: options.device.clone(),
-            caches: false,
-        };
+        let core = Core::new()
+            .map_err(|e| Error::OpenVino { action: "start".to_owned(), message: e.to_string() })?;
+        let mut native = Self { core, device: options.device.clone(), caches: false };
         native.check_device()?;
         native.configure(options)?;
         Ok(native)
@@ -44,10 +38,7 @@ impl Native {
 
     fn check_device(&self) -> Result<(), Error> {
         // A compound name, as AUTO:GPU,CPU, is checked by OpenVINO itself when it compiles.
-        let devices = self
-            .core
-            .available_devices()
-            .map_err(|e| failed("list its devices", &e))?;
+        let devices = self.core.available_devices().map_err(|e| failed("list its devices", &e))?;
         let base = self.device.split([':', '.']).next().unwrap_or_default();
         let known = devices.iter().any(|d| d.as_ref().split('.').next() == Some(base));
         if known || matches!(base, "AUTO" | "HETERO" | "MULTI" | "BATCH") {
@@ -67,10 +58,7 @@ impl Native {
         if options.precision == Precision::F32 {
             self.set(&RwPropertyKey::HintInferencePrecision, "f32")?;
             self.set(&RwPropertyKey::Other("KV_CACHE_PRECISION".into()), "f32")?;
-            self.set(
-                &RwPropertyKey::Other("DYNAMIC_QUANTIZATION_GROUP_SIZE".into()),
-                "0",
-            )?;
+            self.set(&RwPropertyKey::Other("DYNAMIC_QUANTIZATION_GROUP_SIZE".into()), "0")?;
         }
         if let Some(dir) = &options.cache_dir {
             match (std::fs::create_dir_all(dir), dir.to_str()) {
@@ -90,9 +78,7 @@ impl Native {
     fn set(&mut self, key: &RwPropertyKey, value: &str) -> Result<(), Error> {
         let device = DeviceType::from(self.device.as_str());
         let action = format!("set {}={value} for {}", key.as_ref(), self.device);
-        self.core
-            .set_property(&device, key, value)
-            .map_err(|e| failed(&action, &e))
+        self.core.set_property(&device, key, value).map_err(|e| failed(&action, &e))
     }
 
     /// Reads an IR and compiles it.
@@ -106,10 +92,8 @@ impl Native {
         check: impl FnOnce(&Signature) -> Result<(), String>,
     ) -> Result<Compiled, Error> {
         for path in [xml, weights] {
-            let metadata = std::fs::metadata(path).map_err(|e| Error::ModelFile {
-                path: path.to_owned(),
-                reason: e.to_string(),
-            })?;
+            let metadata = std::fs::metadata(path)
+                .map_err(|e| Error::ModelFile { path: path.to_owned(), reason: e.to_string() })?;
             if metadata.len() == 0 {
                 return Err(Error::ModelFile {
                     path: path.to_owned(),
@@ -120,10 +104,7 @@ impl Native {
         let model = self
             .core
             .read_model_from_file(text(xml)?, text(weights)?)
-            .map_err(|e| Error::ModelFile {
-                path: xml.to_owned(),
-                reason: e.to_string(),
-            })?;
+            .map_err(|e| Error::ModelFile { path: xml.to_owned(), reason: e.to_string() })?;
         check(&Signature::of(&model).map_err(|e| failed(&format!("inspect {name}"), &e))?)
             .map_err(|detail| Error::ModelMismatch { model: name, detail })?;
         let device = || DeviceType::from(self.device.as_str()).to_owned();
@@ -135,24 +116,16 @@ impl Native {
                 self.set(&RwPropertyKey::CacheDir, "")?;
                 self.caches = false;
                 let device = DeviceType::from(self.device.as_str()).to_owned();
-                self.core
-                    .compile_model(&model, device)
-                    .map_err(|e| failed(&action, &e))?
+                self.core.compile_model(&model, device).map_err(|e| failed(&action, &e))?
             }
             result => result.map_err(|e| failed(&action, &e))?,
         };
-        Ok(Compiled {
-            name,
-            model: Mutex::new(compiled),
-        })
+        Ok(Compiled { name, model: Mutex::new(compiled) })
     }
 }
 
 fn warn_if_untested(location: &library::LibraryLocation) {
-    let info = library::LibraryInfo {
-        version: openvino::version().build_number,
-        devices: Vec::new(),
-    };
+    let info = library::LibraryInfo { version: openvino::version().build_number, devices: Vec::new() };
     if !info.is_tested() {
         tracing::warn!(
             "OpenVINO {} at {} differs from the tested {}",
@@ -165,19 +138,14 @@ fn warn_if_untested(location: &library::LibraryLocation) {
 
 fn text(path: &Path) -> Result<&str, Error> {
     // OpenVINO's C API takes paths as text, and a NUL would end it early.
-    path.to_str()
-        .filter(|s| !s.contains('\0'))
-        .ok_or_else(|| Error::ModelFile {
-            path: path.to_owned(),
-            reason: "the path is not valid UTF-8, which OpenVINO needs".to_owned(),
-        })
+    path.to_str().filter(|s| !s.contains('\0')).ok_or_else(|| Error::ModelFile {
+        path: path.to_owned(),
+        reason: "the path is not valid UTF-8, which OpenVINO needs".to_owned(),
+    })
 }
 
 pub(crate) fn failed(action: &str, error: &openvino::InferenceError) -> Error {
-    Error::OpenVino {
-        action: action.to_owned(),
-        message: error.to_string(),
-    }
+    Error::OpenVino { action: action.to_owned(), message: error.to_string() }
 }
 
 /// Names and shapes of a model's inputs and outputs; a dimension that is not fixed is `None`.
@@ -191,11 +159,8 @@ impl Signature {
         let port = |node: openvino::Node| {
             let shape = node.get_partial_shape()?;
             let dims = shape.get_dimensions().iter();
-            let dims = dims.map(|d| {
-                (d.get_min() == d.get_max())
-                    .then(|| usize::try_from(d.get_max()).ok())
-                    .flatten()
-            });
+            let dims = dims
+                .map(|d| (d.get_min() == d.get_max()).then(|| usize::try_from(d.get_max()).ok()).flatten());
             Ok((node.get_name()?, dims.collect()))
         };
         Ok(Self {
@@ -211,11 +176,7 @@ impl Signature {
     /// Checks that exactly these inputs exist, with `None` matching any dimension.
     pub(crate) fn expect_inputs(&self, want: &[(&str, &[Option<usize>])]) -> Result<(), String> {
         expect("input", &self.inputs, want)?;
-        match self
-            .inputs
-            .iter()
-            .find(|(name, _)| want.iter().all(|(w, _)| w != name))
-        {
+        match self.inputs.iter().find(|(name, _)| want.iter().all(|(w, _)| w != name)) {
             Some((name, _)) => Err(format!("it has an input {name:?} that this engine does not know")),
             None => Ok(()),
         }
@@ -235,33 +196,21 @@ fn expect(
     for (name, dims) in want {
         let Some((_, found)) = have.iter().find(|(n, _)| n == name) else {
             let names: Vec<&str> = have.iter().map(|(n, _)| n.as_str()).collect();
-            return Err(format!(
-                "it has no {kind} {name:?}; its {kind}s are {}",
-                names.join(", ")
-            ));
+            return Err(format!("it has no {kind} {name:?}; its {kind}s are {}", names.join(", ")));
         };
         // An open dimension on either side fits.
         let fits = found.len() == dims.len()
-            && found
-                .iter()
-                .zip(*dims)
-                .all(|(f, w)| f.is_none() || w.is_none() || f == w);
+            && found.iter().zip(*dims).all(|(f, w)| f.is_none() || w.is_none() || f == w);
         if !fits {
-            return Err(format!(
-                "{kind} {name:?} has shape {}, expected {}",
-                shape(found),
-                shape(dims)
-            ));
+            return Err(format!("{kind} {name:?} has shape {}, expected {}", shape(found), shape(dims)));
         }
     }
     Ok(())
 }
 
 fn shape(dims: &[Option<usize>]) -> String {
-    let dims: Vec<String> = dims
-        .iter()
-        .map(|d| d.map_or_else(|| "?".to_owned(), |d| d.to_string()))
-        .collect();
+    let dims: Vec<String> =
+        dims.iter().map(|d| d.map_or_else(|| "?".to_owned(), |d| d.to_string())).collect();
     format!("[{}]", dims.join(", "))
 }
 
@@ -288,10 +237,7 @@ mod tests {
 
     fn signature(inputs: &[(&str, &[Option<usize>])]) -> Signature {
         let own = |(n, d): &(&str, &[Option<usize>])| ((*n).to_owned(), d.to_vec());
-        Signature {
-            inputs: inputs.iter().map(own).collect(),
-            outputs: Vec::new(),
-        }
+        Signature { inputs: inputs.iter().map(own).collect(), outputs: Vec::new() }
     }
 
     #[test]
@@ -302,16 +248,8 @@ mod tests {
             s.expect_inputs(&[("x", &[None, Some(64)])]).unwrap_err(),
             "input \"x\" has shape [?, 128], expected [?, 64]"
         );
-        assert!(
-            s.expect_inputs(&[("y", &[None])])
-                .unwrap_err()
-                .contains("its inputs are x")
-        );
+        assert!(s.expect_inputs(&[("y", &[None])]).unwrap_err().contains("its inputs are x"));
         let two = signature(&[("x", &[None]), ("extra", &[None])]);
-        assert!(
-            two.expect_inputs(&[("x", &[None])])
-                .unwrap_err()
-                .contains("extra")
-        );
+        assert!(two.expect_inputs(&[("x", &[None])]).unwrap_err().contains("extra"));
     }
 }

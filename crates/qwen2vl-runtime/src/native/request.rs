@@ -61,27 +61,20 @@ impl Request {
     ) -> Result<(), E> {
         let describe = || format!("set input {input:?} of {} with shape {dims:?}", self.name);
         let fail = |e: &openvino::InferenceError| failed(&describe(), e);
-        let dims_i64: Vec<i64> = dims
-            .iter()
-            .map(|&d| i64::try_from(d).unwrap_or(i64::MAX))
-            .collect();
+        let dims_i64: Vec<i64> = dims.iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
         let shape = Shape::new(&dims_i64).map_err(|e| fail(&e))?;
         let mut tensor = Tensor::new(element, &shape).map_err(|e| fail(&e))?;
         if dims.iter().all(|&d| d > 0) {
             // The element type was given above, so the view's type is right.
             fill(tensor.get_data_mut::<T>().map_err(|e| fail(&e))?)?;
         }
-        self.inner
-            .set_tensor(input, &tensor)
-            .map_err(|e| failed(&format!("set input {input:?}"), &e))?;
+        self.inner.set_tensor(input, &tensor).map_err(|e| failed(&format!("set input {input:?}"), &e))?;
         Ok(())
     }
 
     /// Runs the model.
     pub(crate) fn infer(&mut self) -> Result<(), Error> {
-        self.inner
-            .infer()
-            .map_err(|e| failed(&format!("run {}", self.name), &e))
+        self.inner.infer().map_err(|e| failed(&format!("run {}", self.name), &e))
     }
 
     /// Reads an f32 output; the view ends before the request can run again.
@@ -101,11 +94,8 @@ impl Request {
             });
         }
         let shape = tensor.get_shape().map_err(|e| fail(&e))?;
-        let dims: Vec<usize> = shape
-            .get_dimensions()
-            .iter()
-            .map(|&d| usize::try_from(d).unwrap_or(0))
-            .collect();
+        let dims: Vec<usize> =
+            shape.get_dimensions().iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect();
         if dims.contains(&0) {
             return Ok(read(&dims, &[]));
         }

@@ -73,11 +73,7 @@ impl VisionEncoder {
                 signature.expect_outputs(&[("last_hidden_state", &[None, Some(hidden)])])
             },
         )?;
-        Ok(Self {
-            patch_embed,
-            merger,
-            config: config.clone(),
-        })
+        Ok(Self { patch_embed, merger, config: config.clone() })
     }
 
     /// Encodes one image or video.
@@ -88,12 +84,7 @@ impl VisionEncoder {
         let divides =
             grid.h.is_multiple_of(geometry.merge_size) && grid.w.is_multiple_of(geometry.merge_size);
         if pixel_values.len() != want || want == 0 || !divides {
-            return Err(Error::PixelValues {
-                got: pixel_values.len(),
-                want,
-                grid,
-                patch_len,
-            });
+            return Err(Error::PixelValues { got: pixel_values.len(), want, grid, patch_len });
         }
         let hidden_size = self.config.text.hidden_size;
         let mut data = Vec::with_capacity(grid.n_tokens(geometry.merge_size) * hidden_size);
@@ -109,33 +100,21 @@ impl VisionEncoder {
         let width = self.config.vision.hidden_size;
         // Fresh requests, so that their buffers, sized for this image, do not outlive it.
         let mut merger = self.merger.request()?;
-        merger.set_f32("hidden_states", &[n, width], |rows| {
-            self.embed_patches(pixels, rows)
-        })?;
+        merger.set_f32("hidden_states", &[n, width], |rows| self.embed_patches(pixels, rows))?;
         merger.set_f32("attention_mask", &[1, 1, 1], |mask| {
             mask.fill(0.0);
             Ok::<(), Error>(())
         })?;
-        merger.set_f32(
-            "rotary_pos_emb",
-            &[n, rotary::width(&self.config.vision)],
-            |table| {
-                rotary::fill(table, grid, self.config.geometry.merge_size, &self.config.vision);
-                Ok::<(), Error>(())
-            },
-        )?;
+        merger.set_f32("rotary_pos_emb", &[n, rotary::width(&self.config.vision)], |table| {
+            rotary::fill(table, grid, self.config.geometry.merge_size, &self.config.vision);
+            Ok::<(), Error>(())
+        })?;
         merger.infer()?;
-        let want = [
-            grid.n_tokens(self.config.geometry.merge_size),
-            self.config.text.hidden_size,
-        ];
+        let want = [grid.n_tokens(self.config.geometry.merge_size), self.config.text.hidden_size];
         merger.read_f32("last_hidden_state", |dims, values| {
             if dims != want {
                 let detail = format!("it returned shape {dims:?}, expected {want:?}");
-                return Err(Error::ModelMismatch {
-                    model: "vision_embeddings_merger",
-                    detail,
-                });
+                return Err(Error::ModelMismatch { model: "vision_embeddings_merger", detail });
             }
             out.extend_from_slice(values);
             Ok(())
@@ -147,9 +126,7 @@ impl VisionEncoder {
         let patch_len = self.config.geometry.patch_len();
         let width = self.config.vision.hidden_size;
         let mut request = self.patch_embed.request()?;
-        for (pixels, rows) in pixels
-            .chunks(PATCH_CHUNK * patch_len)
-            .zip(rows.chunks_mut(PATCH_CHUNK * width))
+        for (pixels, rows) in pixels.chunks(PATCH_CHUNK * patch_len).zip(rows.chunks_mut(PATCH_CHUNK * width))
         {
             request.set_f32("hidden_states", &[pixels.len() / patch_len, patch_len], |input| {
                 input.copy_from_slice(pixels);
@@ -159,10 +136,7 @@ impl VisionEncoder {
             request.read_f32("last_hidden_state", |dims, values| {
                 if values.len() != rows.len() {
                     let detail = format!("it returned shape {dims:?}, expected {} values", rows.len());
-                    return Err(Error::ModelMismatch {
-                        model: "vision_embeddings",
-                        detail,
-                    });
+                    return Err(Error::ModelMismatch { model: "vision_embeddings", detail });
                 }
                 rows.copy_from_slice(values);
                 Ok(())

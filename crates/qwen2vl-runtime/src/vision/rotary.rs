@@ -27,9 +27,8 @@ pub(super) fn fill(table: &mut [f32], grid: GridThw, merge_size: u32, config: &V
     let n = n_frequencies(config);
     let dim = (2 * n) as f32;
     // f32 like the reference: exponent and reciprocal are rounded at the same places.
-    let inverse: Vec<f32> = (0..n)
-        .map(|i| 1.0 / THETA.powf(f64::from((2 * i) as f32 / dim)) as f32)
-        .collect();
+    let inverse: Vec<f32> =
+        (0..n).map(|i| 1.0 / THETA.powf(f64::from((2 * i) as f32 / dim)) as f32).collect();
     assert_eq!(
         table.len(),
         grid.h as usize * grid.w as usize * 2 * n,
@@ -37,9 +36,7 @@ pub(super) fn fill(table: &mut [f32], grid: GridThw, merge_size: u32, config: &V
     );
     let mut patches = table.chunks_exact_mut(2 * n);
     let mut put = |row: u32, column: u32| {
-        let values = patches
-            .next()
-            .expect("the table has one chunk for each patch of the grid");
+        let values = patches.next().expect("the table has one chunk for each patch of the grid");
         for (i, frequency) in inverse.iter().enumerate() {
             values[i] = row as f32 * frequency;
             values[n + i] = column as f32 * frequency;
@@ -62,20 +59,14 @@ mod tests {
 
     #[test]
     fn order_and_angles() {
-        let config = VisionConfig {
-            hidden_size: 16,
-            depth: 1,
-            num_heads: 2,
-        };
+        let config = VisionConfig { hidden_size: 16, depth: 1, num_heads: 2 };
         assert_eq!(width(&config), 4);
         let mut table = vec![0.0; 4 * 6 * 4];
         fill(&mut table, GridThw { t: 1, h: 4, w: 6 }, 2, &config);
         // Frequencies 1 and 1/100; the first block is (0,0) (0,1) (1,0) (1,1), the second starts at column 2.
         assert_eq!(
             &table[..16],
-            [
-                0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.01, 1.0, 0.01, 0.0, 0.0, 1.0, 0.01, 1.0, 0.01
-            ]
+            [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.01, 1.0, 0.01, 0.0, 0.0, 1.0, 0.01, 1.0, 0.01]
         );
         assert_eq!(&table[16..20], [0.0, 0.0, 2.0, 2.0 * 0.01]);
         assert_eq!(&table[92..], [3.0, 3.0 * 0.01, 5.0, 5.0 * 0.01]);

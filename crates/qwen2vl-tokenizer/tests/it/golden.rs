@@ -12,18 +12,12 @@ fn equal<T: PartialEq + std::fmt::Debug>(got: &[T], want: &[T]) -> Result<(), St
 }
 
 fn same_text(got: &str, want: &str) -> Result<(), String> {
-    if got == want {
-        Ok(())
-    } else {
-        Err(format!("got {got:?}, want {want:?}"))
-    }
+    if got == want { Ok(()) } else { Err(format!("got {got:?}, want {want:?}")) }
 }
 
 /// Run lengths: value, count, value, count, …
 fn unrun(runs: &[i64]) -> Vec<i64> {
-    runs.chunks_exact(2)
-        .flat_map(|run| std::iter::repeat_n(run[0], run[1] as usize))
-        .collect()
+    runs.chunks_exact(2).flat_map(|run| std::iter::repeat_n(run[0], run[1] as usize)).collect()
 }
 
 fn ids(runs: &[i64]) -> Vec<u32> {
@@ -51,12 +45,7 @@ fn templates_render_as_the_reference() {
                 add_generation_prompt: case.add_generation_prompt,
                 add_vision_id: case.add_vision_id,
             };
-            same_text(
-                &template
-                    .render(&case.messages, &options)
-                    .map_err(|e| e.to_string())?,
-                &case.prompt,
-            )
+            same_text(&template.render(&case.messages, &options).map_err(|e| e.to_string())?, &case.prompt)
         },
     );
 }
@@ -76,10 +65,7 @@ fn texts_encode_and_decode_as_the_reference() {
         &cases,
         |c| format!("{:?}", c.text),
         |case| {
-            equal(
-                &TOKENIZER.encode(&case.text).map_err(|e| e.to_string())?,
-                &case.ids,
-            )?;
+            equal(&TOKENIZER.encode(&case.text).map_err(|e| e.to_string())?, &case.ids)?;
             same_text(&TOKENIZER.detokenize(&case.ids, false), &case.decoded)?;
             same_text(&TOKENIZER.detokenize(&case.ids, true), &case.skipped)
         },
@@ -119,9 +105,8 @@ fn placeholders_expand_as_the_reference() {
         &cases,
         |c| c.prompt.clone(),
         |case| {
-            let prepared = TOKENIZER
-                .prepare(&case.prompt, &case.images, &case.videos, 2)
-                .map_err(|e| e.to_string())?;
+            let prepared =
+                TOKENIZER.prepare(&case.prompt, &case.images, &case.videos, 2).map_err(|e| e.to_string())?;
             equal(&prepared.input_ids, &ids(&case.ids))
         },
     );
@@ -170,38 +155,15 @@ fn a_count_that_differs_is_an_error_that_names_both() {
             vec![],
             "1 image placeholders, but there are 0 images",
         ),
-        (
-            "hello",
-            vec![grid],
-            vec![],
-            "0 image placeholders, but there are 1 images",
-        ),
-        (
-            "<|image_pad|><|image_pad|>",
-            vec![grid; 3],
-            vec![],
-            "2 image placeholders, but there are 3 images",
-        ),
-        (
-            "<|video_pad|>",
-            vec![],
-            vec![grid; 2],
-            "1 video placeholders, but there are 2 videos",
-        ),
+        ("hello", vec![grid], vec![], "0 image placeholders, but there are 1 images"),
+        ("<|image_pad|><|image_pad|>", vec![grid; 3], vec![], "2 image placeholders, but there are 3 images"),
+        ("<|video_pad|>", vec![], vec![grid; 2], "1 video placeholders, but there are 2 videos"),
     ] {
-        let error = TOKENIZER
-            .prepare(prompt, &images, &videos, 2)
-            .unwrap_err()
-            .to_string();
+        let error = TOKENIZER.prepare(prompt, &images, &videos, 2).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
     }
-    let huge = GridThw {
-        t: u32::MAX,
-        h: u32::MAX,
-        w: u32::MAX,
-    };
-    let error = TOKENIZER
-        .prepare("<|vision_start|><|image_pad|><|vision_end|>", &[huge], &[], 2)
-        .unwrap_err();
+    let huge = GridThw { t: u32::MAX, h: u32::MAX, w: u32::MAX };
+    let error =
+        TOKENIZER.prepare("<|vision_start|><|image_pad|><|vision_end|>", &[huge], &[], 2).unwrap_err();
     assert!(matches!(error, Error::TooLong { .. }), "{error}");
 }

@@ -53,8 +53,6 @@ fn a_tokenizer_that_is_none_is_an_error() {
         let error = Tokenizer::from_bytes(json.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("cannot be used"), "{error}");
     }
-    let error = Tokenizer::from_file("no-such-tokenizer.json")
-        .unwrap_err()
-        .to_string();
+    let error = Tokenizer::from_file("no-such-tokenizer.json").unwrap_err().to_string();
     assert!(error.contains("no-such-tokenizer.json"), "{error}");
 }
