@@ -13,10 +13,7 @@ use crate::{openvino, test, tidy};
 ///
 /// The first check that fails.
 pub fn run(skip_tests: bool) -> Result<ExitCode> {
-    step(
-        cargo().args(["fmt", "--all", "--", "--check"]),
-        "run `cargo fmt --all`",
-    )?;
+    step(cargo().args(["fmt", "--all", "--", "--check"]), "run `cargo fmt --all`")?;
     heading("tidy");
     if tidy::run()? != ExitCode::SUCCESS {
         return Ok(ExitCode::FAILURE);
@@ -34,16 +31,12 @@ pub fn run(skip_tests: bool) -> Result<ExitCode> {
 /// The docs as a machine without OpenVINO builds them.
 fn docs() -> Command {
     let mut command = cargo();
-    command
-        .args(["doc", "--workspace", "--no-deps"])
-        .env("RUSTDOCFLAGS", "-D warnings");
+    command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     for name in openvino::ENV_INSTALLATIONS {
         command.env_remove(name);
     }
     // A named folder is the only place that is looked at.
-    command
-        .env(openvino::ENV_LIBRARY, "hidden")
-        .env("QWEN2VL_CACHE", "hidden");
+    command.env(openvino::ENV_LIBRARY, "hidden").env("QWEN2VL_CACHE", "hidden");
     command
 }
 

@@ -7,14 +7,7 @@ use anyhow::{Context, Result};
 use crate::workspace::{cargo, check, show};
 use crate::{setup, workspace};
 
-const BUILD: &[&str] = &[
-    "build",
-    "--release",
-    "--package",
-    "qwen2vl-cli",
-    "--bin",
-    "qwen2vl",
-];
+const BUILD: &[&str] = &["build", "--release", "--package", "qwen2vl-cli", "--bin", "qwen2vl"];
 
 /// Builds the `qwen2vl` program and becomes `qwen2vl demo` with `args`.
 ///
@@ -24,9 +17,8 @@ const BUILD: &[&str] = &[
 pub fn run(args: &[String]) -> Result<ExitCode> {
     setup::run()?;
     check(cargo().args(BUILD))?;
-    let program = workspace::target_dir()?
-        .join("release")
-        .join(format!("qwen2vl{}", std::env::consts::EXE_SUFFIX));
+    let program =
+        workspace::target_dir()?.join("release").join(format!("qwen2vl{}", std::env::consts::EXE_SUFFIX));
     let mut command = Command::new(program);
     command.arg("demo").args(args);
     become_command(&mut command)
@@ -42,11 +34,7 @@ fn become_command(command: &mut Command) -> Result<ExitCode> {
     }
     #[cfg(not(unix))]
     {
-        let status = command
-            .status()
-            .with_context(|| format!("cannot start `{shown}`"))?;
-        Ok(ExitCode::from(
-            status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1),
-        ))
+        let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
+        Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
     }
 }

@@ -12,12 +12,8 @@ pub const TESTED_VERSION: &str = "2026.4.1";
 pub const ENV_LIBRARY: &str = "QWEN2VL_OPENVINO";
 
 /// Variables that lead to an installation; see `openvino-finder`.
-pub const ENV_INSTALLATIONS: &[&str] = &[
-    "OPENVINO_BUILD_DIR",
-    "OPENVINO_INSTALL_DIR",
-    "INTEL_OPENVINO_DIR",
-    "LD_LIBRARY_PATH",
-];
+pub const ENV_INSTALLATIONS: &[&str] =
+    &["OPENVINO_BUILD_DIR", "OPENVINO_INSTALL_DIR", "INTEL_OPENVINO_DIR", "LD_LIBRARY_PATH"];
 
 const SUBFOLDERS: &[&str] = &[
     "",
@@ -59,28 +55,18 @@ pub fn existing() -> Result<Option<(PathBuf, &'static str)>> {
 /// If there is no home folder and no variable names another.
 pub fn cache_folder() -> Result<PathBuf> {
     let root = variable("QWEN2VL_CACHE")
-        .or_else(|| {
-            variable("XDG_CACHE_HOME")
-                .filter(|p| p.is_absolute())
-                .map(|p| p.join("qwen2vl"))
-        })
+        .or_else(|| variable("XDG_CACHE_HOME").filter(|p| p.is_absolute()).map(|p| p.join("qwen2vl")))
         .or_else(|| std::env::home_dir().map(|p| p.join(".cache/qwen2vl")))
         .context("there is no home folder; name a folder for the cache with QWEN2VL_CACHE")?;
     Ok(std::path::absolute(root)?.join("openvino").join(TESTED_VERSION))
 }
 
 fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name)
-        .filter(|v| !v.is_empty())
-        .map(PathBuf::from)
+    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
 fn library_file_name() -> String {
-    format!(
-        "{}openvino_c{}",
-        std::env::consts::DLL_PREFIX,
-        std::env::consts::DLL_SUFFIX
-    )
+    format!("{}openvino_c{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
 /// The library at or below `path`; of several versions in one folder the last by name.
@@ -94,16 +80,12 @@ pub fn library_in(path: &Path) -> Option<PathBuf> {
     let stem = name.trim_end_matches(suffix);
     let is_library = |p: &PathBuf| {
         p.file_name().and_then(|n| n.to_str()).is_some_and(|n| {
-            n.strip_prefix(stem)
-                .is_some_and(|rest| rest.starts_with('.') && rest.contains(suffix))
+            n.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.') && rest.contains(suffix))
         })
     };
     SUBFOLDERS.iter().find_map(|sub| {
         let entries = std::fs::read_dir(path.join(sub)).ok()?;
-        entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(is_library)
-            .max()
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_library).max()
     })
 }
 

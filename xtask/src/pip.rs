@@ -92,16 +92,7 @@ fn python_with_pip(pythons: &[PathBuf]) -> Result<PathBuf> {
 
 fn run_pip(python: &Path, dir: &Path, version: Option<&str>) -> Result<(Outcome, String)> {
     let mut command = Command::new(python);
-    command.args([
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--progress-bar",
-        "off",
-    ]);
+    command.args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off"]);
     if let Some(version) = version {
         command.args([
             "--implementation",
@@ -112,13 +103,8 @@ fn run_pip(python: &Path, dir: &Path, version: Option<&str>) -> Result<(Outcome,
             &format!("cp{version}"),
         ]);
     }
-    command
-        .arg("--dest")
-        .arg(dir)
-        .arg(format!("openvino=={TESTED_VERSION}"));
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {}", python.display()))?;
+    command.arg("--dest").arg(dir).arg(format!("openvino=={TESTED_VERSION}"));
+    let output = command.output().with_context(|| format!("cannot start {}", python.display()))?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok((classify(output.status.success(), &text), text))
@@ -139,19 +125,13 @@ fn the_wheel_in(dir: &Path) -> Result<PathBuf> {
     let wheels = std::fs::read_dir(dir)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "whl"));
-    wheels
-        .last()
-        .with_context(|| format!("pip has left no wheel in {}", dir.display()))
+    wheels.last().with_context(|| format!("pip has left no wheel in {}", dir.display()))
 }
 
 fn last_lines(output: &str) -> String {
     let lines: Vec<&str> = output.lines().filter(|l| !l.trim().is_empty()).collect();
     let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
-    shown
-        .iter()
-        .map(|l| format!("  {l}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    shown.iter().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -162,21 +142,13 @@ mod tests {
     fn an_absent_wheel_and_an_absent_network_are_told_apart() {
         let cases = [
             (true, "Saved ./openvino.whl", Outcome::Downloaded),
-            (
-                false,
-                "ERROR: No matching distribution found for openvino==2026.4.1",
-                Outcome::NoWheel,
-            ),
+            (false, "ERROR: No matching distribution found for openvino==2026.4.1", Outcome::NoWheel),
             (
                 false,
                 "WARNING: Retrying (Retry(total=0)) after connection broken\nERROR: No matching distribution found",
                 Outcome::Failed,
             ),
-            (
-                false,
-                "ERROR: [Errno 28] No space left on device",
-                Outcome::Failed,
-            ),
+            (false, "ERROR: [Errno 28] No space left on device", Outcome::Failed),
         ];
         for (success, output, want) in cases {
             assert_eq!(classify(success, output), want, "{output}");
@@ -185,19 +157,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_remedy() {
-        let none = python_with_pip(&["no-such-python".into()])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            none.contains("there is no python3") && none.contains("apt-get install python3"),
-            "{none}"
-        );
+        let none = python_with_pip(&["no-such-python".into()]).unwrap_err().to_string();
+        assert!(none.contains("there is no python3") && none.contains("apt-get install python3"), "{none}");
         // A program that is there and is no Python with pip.
         let no_pip = python_with_pip(&["false".into()]).unwrap_err().to_string();
-        assert!(
-            no_pip.contains("has no pip") && no_pip.contains("python3-pip"),
-            "{no_pip}"
-        );
+        assert!(no_pip.contains("has no pip") && no_pip.contains("python3-pip"), "{no_pip}");
     }
 
     #[test]

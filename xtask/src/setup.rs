@@ -20,10 +20,7 @@ const PARTIAL_PREFIX: &str = ".partial-";
 pub fn run() -> Result<PathBuf> {
     let (path, source) = match openvino::existing()? {
         Some(found) => found,
-        None => (
-            fetch(&openvino::cache_folder()?, pip::download, pins())?,
-            "fetched into the cache",
-        ),
+        None => (fetch(&openvino::cache_folder()?, pip::download, pins())?, "fetched into the cache"),
     };
     eprintln!("OpenVINO: {} ({source})", path.display());
     if let Some(release) = openvino::release(&path).filter(|r| r != TESTED_VERSION) {
@@ -44,22 +41,16 @@ fn fetch(
     pins: Option<&[(&str, &str)]>,
 ) -> Result<PathBuf> {
     let parent = folder.parent().context("the cache's folder has no parent")?;
-    let unwritable = || {
-        format!(
-            "cannot write to {}; name another folder with QWEN2VL_CACHE",
-            parent.display()
-        )
-    };
+    let unwritable =
+        || format!("cannot write to {}; name another folder with QWEN2VL_CACHE", parent.display());
     fs::create_dir_all(parent).with_context(unwritable)?;
     let _lock = lock(&parent.join(".lock")).with_context(unwritable)?;
     if let Some(path) = openvino::library_in(folder) {
         return Ok(path);
     }
     remove_partial(parent)?;
-    let partial = tempfile::Builder::new()
-        .prefix(PARTIAL_PREFIX)
-        .tempdir_in(parent)
-        .with_context(unwritable)?;
+    let partial =
+        tempfile::Builder::new().prefix(PARTIAL_PREFIX).tempdir_in(parent).with_context(unwritable)?;
     let (downloads, unpacked) = (partial.path().join("downloads"), partial.path().join("unpacked"));
     fs::create_dir(&downloads).with_context(unwritable)?;
     eprintln!("OpenVINO is not installed: fetching openvino=={TESTED_VERSION} with pip (60 MB, once) ...");
@@ -67,15 +58,13 @@ fn fetch(
     match pins {
         Some(pins) => wheel::verify(&path, pins)?,
         None => {
-            eprintln!("note: no hash is pinned for this platform; only the wheel's own checksums are checked")
+            eprintln!(
+                "note: no hash is pinned for this platform; only the wheel's own checksums are checked"
+            );
         }
     }
     let n_files = wheel::unpack(&path, &unpacked)?;
-    ensure!(
-        openvino::library_in(&unpacked).is_some(),
-        "{} holds no OpenVINO C library",
-        path.display()
-    );
+    ensure!(openvino::library_in(&unpacked).is_some(), "{} holds no OpenVINO C library", path.display());
     eprintln!("checked and unpacked {n_files} files");
     // A folder that holds no library is of no use to anyone.
     if folder.exists() {
@@ -87,11 +76,7 @@ fn fetch(
 
 /// Waits for other processes that set up; the lock ends with the file.
 fn lock(path: &Path) -> Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)?;
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
     if file.try_lock().is_err() {
         eprintln!("waiting for another set-up to finish ({}) ...", path.display());
         file.lock()?;
@@ -111,6 +96,6 @@ fn remove_partial(parent: &Path) -> Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 #[path = "setup_tests.rs"]
 mod tests;

@@ -1,5 +1,7 @@
 //! Tests of the set-up, with made-up wheels in place of pip's download.
 
+#![cfg(target_os = "linux")]
+
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,22 +20,15 @@ fn make_wheel(downloads: &Path, library: &str) -> PathBuf {
     let mut writer = ZipWriter::new(File::create(&path).unwrap());
     writer.start_file(library, SimpleFileOptions::default()).unwrap();
     writer.write_all(b"x").unwrap();
-    let record = format!(
-        "{library},sha256={},1\n",
-        wheel::base64_url(&Sha256::digest(b"x"))
-    );
-    writer
-        .start_file("openvino-2026.4.1.dist-info/RECORD", SimpleFileOptions::default())
-        .unwrap();
+    let record = format!("{library},sha256={},1\n", wheel::base64_url(&Sha256::digest(b"x")));
+    writer.start_file("openvino-2026.4.1.dist-info/RECORD", SimpleFileOptions::default()).unwrap();
     writer.write_all(record.as_bytes()).unwrap();
     writer.finish().unwrap();
     path
 }
 
 fn entries(parent: &Path) -> Vec<String> {
-    let names = fs::read_dir(parent)
-        .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(parent).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.collect();
     names.sort();
     names
@@ -60,11 +55,7 @@ fn after_a_failure_nothing_is_left_that_looks_like_a_library() {
         want: &'static str,
     }
     let cases = [
-        Case {
-            download: |_| bail!("no network"),
-            pins: None,
-            want: "no network",
-        },
+        Case { download: |_| bail!("no network"), pins: None, want: "no network" },
         Case {
             download: |d| Ok(make_wheel(d, LIBRARY)),
             pins: Some(&[("cp312-cp312", "00")]),

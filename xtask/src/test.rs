@@ -23,9 +23,7 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
     command.args(["test", "--workspace", "--no-fail-fast"]).args(args);
     command.env(ENV_REQUIRE, "1").stdout(Stdio::piped());
     let shown = show(&command);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
     let stdout = child.stdout.take().context("cargo's output is not piped")?;
     let counts = pass_on(BufReader::new(stdout), std::io::stdout().lock())?;
     let success = child.wait()?.success();
@@ -37,11 +35,7 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
     }
     println!("{counts}");
     let good = success && counts.failed == 0 && counts.passed > 0;
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Results of all test programs.
@@ -77,9 +71,7 @@ impl Counts {
         } else if let Some(result) = line.strip_prefix("test result: ") {
             self.running = None;
             let number = |what: &str| -> u64 {
-                let before = result
-                    .split(&[';', '.'][..])
-                    .find_map(|part| part.trim().strip_suffix(what));
+                let before = result.split(&[';', '.'][..]).find_map(|part| part.trim().strip_suffix(what));
                 before.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
             };
             self.passed += number("passed");
@@ -98,11 +90,7 @@ impl Counts {
 fn pass_on(mut from: impl BufRead, mut to: impl Write) -> Result<Counts> {
     let mut counts = Counts::default();
     let mut line = Vec::new();
-    while from
-        .read_until(b'\n', &mut line)
-        .context("cannot read the tests' output")?
-        > 0
-    {
+    while from.read_until(b'\n', &mut line).context("cannot read the tests' output")? > 0 {
         to.write_all(&line).context("cannot write")?;
         to.flush().context("cannot write")?;
         counts.feed(&String::from_utf8_lossy(&line));
@@ -130,10 +118,7 @@ mod tests {
 
     #[test]
     fn results_of_all_programs_are_added() {
-        assert_eq!(
-            count(&format!("{OK}{FAILED}{OK}")).to_string(),
-            "4 passed, 1 failed, 2 skipped"
-        );
+        assert_eq!(count(&format!("{OK}{FAILED}{OK}")).to_string(), "4 passed, 1 failed, 2 skipped");
         assert_eq!(count(FAILED).to_string(), "0 passed, 1 failed");
         assert_eq!(count("").to_string(), "0 passed, 0 failed");
     }
@@ -141,14 +126,8 @@ mod tests {
     #[test]
     fn a_program_that_crashed_counts_as_failed() {
         let crashed = "running 5 tests\ntest a ... ok\n";
-        assert_eq!(
-            count(&format!("{crashed}{OK}")).to_string(),
-            "2 passed, 5 failed, 1 skipped"
-        );
-        assert_eq!(
-            count(&format!("{OK}{crashed}")).to_string(),
-            "2 passed, 5 failed, 1 skipped"
-        );
+        assert_eq!(count(&format!("{crashed}{OK}")).to_string(), "2 passed, 5 failed, 1 skipped");
+        assert_eq!(count(&format!("{OK}{crashed}")).to_string(), "2 passed, 5 failed, 1 skipped");
         assert_eq!(count("running 0 tests\n").to_string(), "0 passed, 1 failed");
     }
 

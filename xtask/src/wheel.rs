@@ -18,30 +18,12 @@ pub const PINNED_PLATFORM: (&str, &str) = ("linux", "x86_64");
 /// Python tag and SHA-256 of the wheels of [`crate::openvino::TESTED_VERSION`] for [`PINNED_PLATFORM`]. The libraries
 /// in them are the same to the byte.
 pub const PINNED: &[(&str, &str)] = &[
-    (
-        "cp310-cp310",
-        "47dcccbab40a23aed1dc4af7c43a9c813cc61f684d66498e1627d407d5f2770b",
-    ),
-    (
-        "cp311-cp311",
-        "2d22b1da03f7caf74df30e9f6417d0ab2f637e4a38e08e1dcd294d2c37407aaf",
-    ),
-    (
-        "cp312-cp312",
-        "6b4375c17ddcac83a5180349e2e2bb811185c261066e2a920659892d58ef0e3b",
-    ),
-    (
-        "cp313-cp313",
-        "a9b637846c579d7b81b17b6585e0c7b1947574e8d13cf83d7307ce50cd2c352e",
-    ),
-    (
-        "cp314-cp314",
-        "3631dd889dccf3d5087775948590a6609a662f90c24a9cf85bb4dfa0cdd7fd2f",
-    ),
-    (
-        "cp314-cp314t",
-        "645e8788370b1037cc21d19078f2f235478292e23938b00ab4fe0d2614a5f7d0",
-    ),
+    ("cp310-cp310", "47dcccbab40a23aed1dc4af7c43a9c813cc61f684d66498e1627d407d5f2770b"),
+    ("cp311-cp311", "2d22b1da03f7caf74df30e9f6417d0ab2f637e4a38e08e1dcd294d2c37407aaf"),
+    ("cp312-cp312", "6b4375c17ddcac83a5180349e2e2bb811185c261066e2a920659892d58ef0e3b"),
+    ("cp313-cp313", "a9b637846c579d7b81b17b6585e0c7b1947574e8d13cf83d7307ce50cd2c352e"),
+    ("cp314-cp314", "3631dd889dccf3d5087775948590a6609a662f90c24a9cf85bb4dfa0cdd7fd2f"),
+    ("cp314-cp314t", "645e8788370b1037cc21d19078f2f235478292e23938b00ab4fe0d2614a5f7d0"),
 ];
 
 /// The unpacked libraries take 170 MB; a wheel that says much more is not the one.
@@ -50,9 +32,7 @@ const MAX_RECORD_BYTES: u64 = 16 << 20;
 
 /// Whether a wheel with this file name has a pinned hash.
 pub fn is_pinned(file_name: &str) -> bool {
-    PINNED
-        .iter()
-        .any(|(tag, _)| file_name.contains(&format!("-{tag}-")))
+    PINNED.iter().any(|(tag, _)| file_name.contains(&format!("-{tag}-")))
 }
 
 /// Compares the wheel's hash with the pinned one of its Python tag.
@@ -96,19 +76,12 @@ pub fn unpack(wheel: &Path, into: &Path) -> Result<usize> {
     );
     let mut unpacked = 0;
     for i in 0..archive.len() {
-        let mut entry = archive
-            .by_index(i)
-            .with_context(|| format!("entry {i} of the wheel is damaged"))?;
-        let name = entry
-            .name()
-            .context("the wheel holds a file without a readable name")?
-            .into_owned();
+        let mut entry = archive.by_index(i).with_context(|| format!("entry {i} of the wheel is damaged"))?;
+        let name = entry.name().context("the wheel holds a file without a readable name")?.into_owned();
         if entry.is_dir() || !is_wanted(&name) {
             continue;
         }
-        let inside = entry
-            .enclosed_name()
-            .filter(|p| p.to_str() == Some(name.as_str()));
+        let inside = entry.enclosed_name().filter(|p| p.to_str() == Some(name.as_str()));
         let Some(relative) = inside.filter(|_| !entry.is_symlink()) else {
             bail!("the wheel holds `{name}`, which would lie elsewhere; nothing of it is used");
         };
@@ -138,10 +111,7 @@ fn is_wanted(path: &str) -> bool {
 }
 
 fn read_record(archive: &mut ZipArchive<File>) -> Result<BTreeMap<String, Recorded>> {
-    let names: Vec<String> = archive
-        .file_names()
-        .filter_map(|name| Some(name.ok()?.into_owned()))
-        .collect();
+    let names: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
     let mut records = names.iter().filter(|n| {
         n.strip_suffix("/RECORD")
             .is_some_and(|folder| folder.ends_with(".dist-info") && !folder.contains('/'))
@@ -151,10 +121,7 @@ fn read_record(archive: &mut ZipArchive<File>) -> Result<BTreeMap<String, Record
     };
     let mut text = String::new();
     let entry = archive.by_name(name).context("the wheel's RECORD is damaged")?;
-    entry
-        .take(MAX_RECORD_BYTES)
-        .read_to_string(&mut text)
-        .context("the wheel's RECORD is damaged")?;
+    entry.take(MAX_RECORD_BYTES).read_to_string(&mut text).context("the wheel's RECORD is damaged")?;
     // RECORD itself stands in it without hash and size.
     Ok(text.lines().filter_map(parse_record_line).collect())
 }
@@ -174,13 +141,8 @@ fn write_checked(
     name: &str,
     total: u64,
 ) -> Result<()> {
-    let write_failed = || {
-        format!(
-            "cannot write {}; {} MB are needed there",
-            path.display(),
-            total.div_ceil(1_000_000)
-        )
-    };
+    let write_failed =
+        || format!("cannot write {}; {} MB are needed there", path.display(), total.div_ceil(1_000_000));
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(write_failed)?;
     }
@@ -188,17 +150,12 @@ fn write_checked(
     let mut hasher = Sha256::new();
     let (mut size, mut buffer) = (0u64, vec![0; 1 << 16]);
     loop {
-        let n = entry
-            .read(&mut buffer)
-            .with_context(|| format!("`{name}` in the wheel is damaged"))?;
+        let n = entry.read(&mut buffer).with_context(|| format!("`{name}` in the wheel is damaged"))?;
         if n == 0 {
             break;
         }
         size += n as u64;
-        ensure!(
-            size <= recorded.size,
-            "`{name}` in the wheel is longer than its RECORD says"
-        );
+        ensure!(size <= recorded.size, "`{name}` in the wheel is longer than its RECORD says");
         hasher.update(&buffer[..n]);
         file.write_all(&buffer[..n]).with_context(write_failed)?;
     }
@@ -231,10 +188,7 @@ pub fn base64_url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk
-            .iter()
-            .enumerate()
-            .fold(0u32, |w, (i, &b)| w | u32::from(b) << (16 - 8 * i));
+        let word = chunk.iter().enumerate().fold(0u32, |w, (i, &b)| w | u32::from(b) << (16 - 8 * i));
         for i in 0..=chunk.len() {
             text.push(char::from(ALPHABET[(word >> (18 - 6 * i)) as usize & 63]));
         }

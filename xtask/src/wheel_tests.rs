@@ -22,20 +22,14 @@ fn wheel(files: &[(&str, &[u8])], record: Option<String>) -> (TempDir, PathBuf) 
         writer.write_all(content).unwrap();
     }
     let record = record.unwrap_or_else(|| files.iter().map(|(name, content)| line(name, content)).collect());
-    writer
-        .start_file("openvino-2026.4.1.dist-info/RECORD", options)
-        .unwrap();
+    writer.start_file("openvino-2026.4.1.dist-info/RECORD", options).unwrap();
     writer.write_all(record.as_bytes()).unwrap();
     writer.finish().unwrap();
     (dir, path)
 }
 
 fn line(name: &str, content: &[u8]) -> String {
-    format!(
-        "{name},sha256={},{}\n",
-        base64_url(&Sha256::digest(content)),
-        content.len()
-    )
+    format!("{name},sha256={},{}\n", base64_url(&Sha256::digest(content)), content.len())
 }
 
 fn unpack_error(files: &[(&str, &[u8])], record: Option<String>) -> String {
@@ -49,12 +43,8 @@ fn unpack_error(files: &[(&str, &[u8])], record: Option<String>) -> String {
 #[test]
 fn libraries_and_licences_are_unpacked_and_nothing_else() {
     let licence = "openvino-2026.4.1.dist-info/licenses/LICENSE";
-    let files: &[(&str, &[u8])] = &[
-        (LIBRARY, b"library"),
-        (licence, b"licence"),
-        ("openvino/include/a.h", b"h"),
-        ("other/x.py", b"x"),
-    ];
+    let files: &[(&str, &[u8])] =
+        &[(LIBRARY, b"library"), (licence, b"licence"), ("openvino/include/a.h", b"h"), ("other/x.py", b"x")];
     let (dir, path) = wheel(files, None);
     let into = dir.path().join("into");
     assert_eq!(unpack(&path, &into).unwrap(), 2);
@@ -70,40 +60,15 @@ fn what_differs_from_the_record_is_refused() {
         record: String,
         want: &'static str,
     }
-    let missing = format!(
-        "{}{}",
-        line(LIBRARY, b"library"),
-        line("openvino/libs/libtbb.so.12", b"tbb")
-    );
+    let missing = format!("{}{}", line(LIBRARY, b"library"), line("openvino/libs/libtbb.so.12", b"tbb"));
     let cases = [
-        Case {
-            record: line(LIBRARY, b"library").replace(",7", ",8"),
-            want: "differs from its RECORD",
-        },
-        Case {
-            record: line(LIBRARY, b"library").replace(",7", ",6"),
-            want: "longer than its RECORD says",
-        },
-        Case {
-            record: line(LIBRARY, b"lebrary"),
-            want: "differs from its RECORD",
-        },
-        Case {
-            record: missing,
-            want: "lacks `openvino/libs/libtbb.so.12`",
-        },
-        Case {
-            record: line("openvino/libs/other.so", b"o"),
-            want: "not in its RECORD",
-        },
-        Case {
-            record: String::new(),
-            want: "holds no openvino/libs",
-        },
-        Case {
-            record: format!("{LIBRARY},sha256=x,{}\n", 3u64 << 30),
-            want: "at most 2147483648",
-        },
+        Case { record: line(LIBRARY, b"library").replace(",7", ",8"), want: "differs from its RECORD" },
+        Case { record: line(LIBRARY, b"library").replace(",7", ",6"), want: "longer than its RECORD says" },
+        Case { record: line(LIBRARY, b"lebrary"), want: "differs from its RECORD" },
+        Case { record: missing, want: "lacks `openvino/libs/libtbb.so.12`" },
+        Case { record: line("openvino/libs/other.so", b"o"), want: "not in its RECORD" },
+        Case { record: String::new(), want: "holds no openvino/libs" },
+        Case { record: format!("{LIBRARY},sha256=x,{}\n", 3u64 << 30), want: "at most 2147483648" },
     ];
     for case in cases {
         let error = unpack_error(&[(LIBRARY, b"library")], Some(case.record));
@@ -113,11 +78,7 @@ fn what_differs_from_the_record_is_refused() {
 
 #[test]
 fn names_that_lead_elsewhere_are_refused() {
-    for name in [
-        "openvino/libs/../../../evil",
-        "openvino/libs/./x",
-        "openvino/libs//x",
-    ] {
+    for name in ["openvino/libs/../../../evil", "openvino/libs/./x", "openvino/libs//x"] {
         let error = unpack_error(&[(name, b"evil")], None);
         assert!(error.contains("would lie elsewhere"), "{name}: {error}");
     }
@@ -128,15 +89,9 @@ fn links_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(NAME);
     let mut writer = ZipWriter::new(File::create(&path).unwrap());
-    writer
-        .add_symlink(LIBRARY, "../../elsewhere", SimpleFileOptions::default())
-        .unwrap();
-    writer
-        .start_file("openvino-2026.4.1.dist-info/RECORD", SimpleFileOptions::default())
-        .unwrap();
-    writer
-        .write_all(line(LIBRARY, b"../../elsewhere").as_bytes())
-        .unwrap();
+    writer.add_symlink(LIBRARY, "../../elsewhere", SimpleFileOptions::default()).unwrap();
+    writer.start_file("openvino-2026.4.1.dist-info/RECORD", SimpleFileOptions::default()).unwrap();
+    writer.write_all(line(LIBRARY, b"../../elsewhere").as_bytes()).unwrap();
     writer.finish().unwrap();
     let error = unpack(&path, &dir.path().join("into")).unwrap_err();
     assert!(error.to_string().contains("would lie elsewhere"), "{error:#}");
@@ -170,10 +125,7 @@ fn the_whole_wheel_is_compared_with_its_pin() {
     let hash = hex(&Sha256::digest(fs::read(&path).unwrap()));
     verify(&path, &[("cp311-cp311", "00"), ("cp312-cp312", &hash)]).unwrap();
     let wrong = verify(&path, &[("cp312-cp312", "00")]).unwrap_err().to_string();
-    assert!(
-        wrong.contains(&hash) && wrong.contains("not the pinned 00"),
-        "{wrong}"
-    );
+    assert!(wrong.contains(&hash) && wrong.contains("not the pinned 00"), "{wrong}");
     let unknown = verify(&path, &[("cp311-cp311", &hash)]).unwrap_err().to_string();
     assert!(unknown.contains("no hash is pinned"), "{unknown}");
 }
@@ -181,10 +133,7 @@ fn the_whole_wheel_is_compared_with_its_pin() {
 #[test]
 fn pins_are_whole_and_know_their_names() {
     for (tag, hash) in PINNED {
-        assert!(
-            hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()),
-            "{tag}"
-        );
+        assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "{tag}");
     }
     assert!(is_pinned(NAME));
     assert!(!is_pinned(&NAME.replace("cp312", "cp39")));
@@ -194,13 +143,7 @@ fn pins_are_whole_and_know_their_names() {
 
 #[test]
 fn base64_follows_rfc_4648() {
-    for (bytes, want) in [
-        ("", ""),
-        ("f", "Zg"),
-        ("fo", "Zm8"),
-        ("foo", "Zm9v"),
-        ("foob", "Zm9vYg"),
-    ] {
+    for (bytes, want) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg")] {
         assert_eq!(base64_url(bytes.as_bytes()), want);
     }
     assert_eq!(base64_url(&[0xfb, 0xff]), "-_8");

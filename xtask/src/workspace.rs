@@ -11,9 +11,7 @@ use cargo_metadata::{Message, Metadata, MetadataCommand};
 pub fn root() -> PathBuf {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    manifest
-        .parent()
-        .map_or_else(|| PathBuf::from("."), Path::to_owned)
+    manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// A cargo command in the workspace's folder, without what the cargo that started us has put into the environment:
@@ -40,9 +38,7 @@ pub fn cargo() -> Command {
 /// If it cannot be started or does not succeed.
 pub fn check(command: &mut Command) -> Result<()> {
     let shown = show(command);
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
     }
@@ -89,18 +85,10 @@ pub fn target_dir() -> Result<PathBuf> {
 /// If it does not build.
 pub fn build_example(package: &str, example: &str) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args([
-        "build",
-        "--release",
-        "--message-format=json-render-diagnostics",
-        "--package",
-        package,
-    ]);
+    command.args(["build", "--release", "--message-format=json-render-diagnostics", "--package", package]);
     command.args(["--example", example]).stdout(Stdio::piped());
     let shown = show(&command);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
     let stdout = child.stdout.take().context("cargo's output is not piped")?;
     let mut program = None;
     for message in Message::parse_stream(std::io::BufReader::new(stdout)) {
@@ -113,26 +101,18 @@ pub fn build_example(package: &str, example: &str) -> Result<PathBuf> {
     if !child.wait()?.success() {
         bail!("`{shown}` failed");
     }
-    Ok(program
-        .with_context(|| format!("`{shown}` built no program"))?
-        .into_std_path_buf())
+    Ok(program.with_context(|| format!("`{shown}` built no program"))?.into_std_path_buf())
 }
 
 /// Python interpreters in the order in which they are tried: `QWEN2VL_PYTHON` alone where it is set, else that of the
 /// active virtual environment and `python3`.
 pub fn pythons() -> Vec<PathBuf> {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(python) = variable("QWEN2VL_PYTHON") {
         return vec![python];
     }
-    let mut pythons: Vec<PathBuf> = variable("VIRTUAL_ENV")
-        .map(|venv| venv.join("bin/python3"))
-        .into_iter()
-        .collect();
+    let mut pythons: Vec<PathBuf> =
+        variable("VIRTUAL_ENV").map(|venv| venv.join("bin/python3")).into_iter().collect();
     pythons.push("python3".into());
     pythons
 }

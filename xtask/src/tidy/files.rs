@@ -22,21 +22,12 @@ pub fn committed(root: &Path) -> Result<Vec<PathBuf>> {
     // The checkout may belong to another user, as in containers.
     command.args(["-c", "safe.directory=*", "-C"]).arg(root);
     command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    let output = command
-        .output()
-        .context("cannot start git, which lists the files to check")?;
+    let output = command.output().context("cannot start git, which lists the files to check")?;
     if !output.status.success() {
-        bail!(
-            "git does not list the files to check: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("git does not list the files to check: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let text = String::from_utf8(output.stdout).context("a file's name is not UTF-8")?;
-    let mut files: Vec<PathBuf> = text
-        .split('\0')
-        .filter(|p| !p.is_empty())
-        .map(PathBuf::from)
-        .collect();
+    let mut files: Vec<PathBuf> = text.split('\0').filter(|p| !p.is_empty()).map(PathBuf::from).collect();
     files.retain(|f| root.join(f).is_file());
     files.sort();
     files.dedup();
@@ -56,11 +47,8 @@ fn check_size_below(root: &Path, files: &[PathBuf], limit: u64) -> Problems {
         return Problems::new();
     }
     sizes.sort_by(|a, b| b.cmp(a));
-    let largest: Vec<String> = sizes
-        .iter()
-        .take(LISTED)
-        .map(|(size, f)| format!("{} ({size})", f.display()))
-        .collect();
+    let largest: Vec<String> =
+        sizes.iter().take(LISTED).map(|(size, f)| format!("{} ({size})", f.display())).collect();
     vec![format!(
         "all files together have {total} bytes, at most {limit}; the largest: {}",
         largest.join(", ")
@@ -77,38 +65,20 @@ mod tests {
         let (dir, files) = tree(&[("a", "1234"), ("b/c", "123456")]);
         assert_eq!(check_size_below(dir.path(), &files, 10), Problems::new());
         let problems = check_size_below(dir.path(), &files, 9);
-        assert!(
-            problems[0].contains("10 bytes, at most 9; the largest: b/c (6), a (4)"),
-            "{problems:?}"
-        );
+        assert!(problems[0].contains("10 bytes, at most 9; the largest: b/c (6), a (4)"), "{problems:?}");
     }
 
     #[test]
     fn new_files_are_listed_and_ignored_or_deleted_ones_are_not() {
-        let (dir, _) = tree(&[
-            ("kept.rs", ""),
-            ("gone.rs", ""),
-            ("target/x", ""),
-            (".gitignore", "/target\n"),
-        ]);
+        let (dir, _) =
+            tree(&[("kept.rs", ""), ("gone.rs", ""), ("target/x", ""), (".gitignore", "/target\n")]);
         let git = |args: &[&str]| {
-            assert!(
-                Command::new("git")
-                    .arg("-C")
-                    .arg(dir.path())
-                    .args(args)
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            assert!(Command::new("git").arg("-C").arg(dir.path()).args(args).status().unwrap().success());
         };
         git(&["init", "--quiet"]);
         git(&["add", "gone.rs"]);
         std::fs::remove_file(dir.path().join("gone.rs")).unwrap();
-        assert_eq!(
-            committed(dir.path()).unwrap(),
-            [Path::new(".gitignore"), Path::new("kept.rs")]
-        );
+        assert_eq!(committed(dir.path()).unwrap(), [Path::new(".gitignore"), Path::new("kept.rs")]);
     }
 
     #[test]

@@ -61,17 +61,12 @@ fn check_area(root: &Path, folder: &str, manifest: &Manifest, names: &[String], 
             Ok(bytes) => {
                 let got = hex(&Sha256::digest(bytes));
                 if got != *want {
-                    problems.push(format!(
-                        "{folder}/{name} has sha256 {got}, its manifest says {want}"
-                    ));
+                    problems.push(format!("{folder}/{name} has sha256 {got}, its manifest says {want}"));
                 }
             }
         }
     }
-    for name in names
-        .iter()
-        .filter(|n| *n != MANIFEST && !manifest.files.contains_key(*n))
-    {
+    for name in names.iter().filter(|n| *n != MANIFEST && !manifest.files.contains_key(*n)) {
         problems.push(format!("{folder}/{name} is not in its manifest"));
     }
 }
@@ -92,44 +87,27 @@ mod tests {
         let no_versions = good.replace(r#""torch": "2""#, "");
         let manifest_path = "tests/golden/x/MANIFEST.json";
         let (script, data) = (("make.py", ""), ("tests/golden/x/a.json", "1"));
-        let cases: [(Vec<(&str, &str)>, Option<&str>); 9] = [
+        type Files<'a> = Vec<(&'a str, &'a str)>;
+        let cases: [(Files<'_>, Option<&str>); 9] = [
             (vec![script, data, (manifest_path, &good)], None),
             (vec![script], None),
-            (
-                vec![data, (manifest_path, &good)],
-                Some("tests/golden/x: its script make.py is missing"),
-            ),
-            (
-                vec![script, data, (manifest_path, &no_versions)],
-                Some("names no versions"),
-            ),
-            (
-                vec![script, (manifest_path, &good)],
-                Some("tests/golden/x/a.json: "),
-            ),
-            (
-                vec![script, ("tests/golden/x/a.json", "2"), (manifest_path, &good)],
-                Some("its manifest says"),
-            ),
+            (vec![data, (manifest_path, &good)], Some("tests/golden/x: its script make.py is missing")),
+            (vec![script, data, (manifest_path, &no_versions)], Some("names no versions")),
+            (vec![script, (manifest_path, &good)], Some("tests/golden/x/a.json: ")),
+            (vec![script, ("tests/golden/x/a.json", "2"), (manifest_path, &good)], Some("its manifest says")),
             (
                 vec![script, data, ("tests/golden/x/b/c", ""), (manifest_path, &good)],
                 Some("x/b/c is not in its"),
             ),
             (vec![script, data], Some("tests/golden/x/MANIFEST.json: ")),
-            (
-                vec![script, ("tests/golden/a.json", "1")],
-                Some("a.json belongs to no area"),
-            ),
+            (vec![script, ("tests/golden/a.json", "1")], Some("a.json belongs to no area")),
         ];
         for (content, want) in cases {
             let (dir, files) = tree(&content);
             let got = check(dir.path(), &files);
             match want {
                 None => assert_eq!(got, Problems::new()),
-                Some(want) => assert!(
-                    got.len() == 1 && got[0].contains(want),
-                    "want {want}, got {got:?}"
-                ),
+                Some(want) => assert!(got.len() == 1 && got[0].contains(want), "want {want}, got {got:?}"),
             }
         }
     }

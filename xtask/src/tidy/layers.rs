@@ -17,34 +17,13 @@ struct Layer {
 const BOTTOM: &[&str] = &["qwen2vl-types"];
 
 const LAYERS: &[Layer] = &[
-    Layer {
-        name: "qwen2vl-types",
-        may: &[],
-        tests_may: &[],
-    },
-    Layer {
-        name: "qwen2vl-preprocess",
-        may: BOTTOM,
-        tests_may: &[],
-    },
-    Layer {
-        name: "qwen2vl-tokenizer",
-        may: BOTTOM,
-        tests_may: &[],
-    },
-    Layer {
-        name: "qwen2vl-runtime",
-        may: BOTTOM,
-        tests_may: &[],
-    },
+    Layer { name: "qwen2vl-types", may: &[], tests_may: &[] },
+    Layer { name: "qwen2vl-preprocess", may: BOTTOM, tests_may: &[] },
+    Layer { name: "qwen2vl-tokenizer", may: BOTTOM, tests_may: &[] },
+    Layer { name: "qwen2vl-runtime", may: BOTTOM, tests_may: &[] },
     Layer {
         name: "qwen2vl-package",
-        may: &[
-            "qwen2vl-preprocess",
-            "qwen2vl-tokenizer",
-            "qwen2vl-runtime",
-            "qwen2vl-types",
-        ],
+        may: &["qwen2vl-preprocess", "qwen2vl-tokenizer", "qwen2vl-runtime", "qwen2vl-types"],
         tests_may: &[],
     },
     Layer {
@@ -58,31 +37,15 @@ const LAYERS: &[Layer] = &[
         ],
         tests_may: &[],
     },
-    Layer {
-        name: "qwen2vl-demo-model",
-        may: &[],
-        tests_may: &[],
-    },
-    Layer {
-        name: "qwen2vl-cli",
-        may: &["qwen2vl-pipeline", "qwen2vl-demo-model"],
-        tests_may: &[],
-    },
-    Layer {
-        name: "qwen2vl-testkit",
-        may: BOTTOM,
-        tests_may: &[],
-    },
+    Layer { name: "qwen2vl-demo-model", may: &[], tests_may: &[] },
+    Layer { name: "qwen2vl-cli", may: &["qwen2vl-pipeline", "qwen2vl-demo-model"], tests_may: &[] },
+    Layer { name: "qwen2vl-testkit", may: BOTTOM, tests_may: &[] },
     Layer {
         name: "qwen2vl-tests",
         may: &["qwen2vl-testkit"],
         tests_may: &["qwen2vl-pipeline", "qwen2vl-demo-model"],
     },
-    Layer {
-        name: "xtask",
-        may: &[],
-        tests_may: &[],
-    },
+    Layer { name: "xtask", may: &[], tests_may: &[] },
 ];
 
 const TEST_KIT: &str = "qwen2vl-testkit";
@@ -102,11 +65,7 @@ pub fn check(packages: &[Package]) -> Problems {
         .iter()
         .flat_map(|p| p.dependencies.iter().map(move |d| (p, d)))
         .filter(|(_, d)| ours.contains(d.name.as_str()))
-        .map(|(p, d)| Arrow {
-            from: &p.name,
-            to: &d.name,
-            for_tests: d.kind == DependencyKind::Development,
-        })
+        .map(|(p, d)| Arrow { from: &p.name, to: &d.name, for_tests: d.kind == DependencyKind::Development })
         .collect();
     let names: Vec<&str> = ours.into_iter().collect();
     check_arrows(&names, &arrows)
@@ -124,11 +83,7 @@ fn check_arrows(names: &[&str], arrows: &[Arrow<'_>]) -> Problems {
         })
     });
     let forbidden = forbidden.map(|Arrow { from, to, for_tests }| {
-        let kind = if *for_tests {
-            "its tests depend"
-        } else {
-            "it depends"
-        };
+        let kind = if *for_tests { "its tests depend" } else { "it depends" };
         format!("{from}: {kind} on {to}, which it must not know")
     });
     unknown.chain(forbidden).collect()
@@ -157,10 +112,7 @@ mod tests {
             let problems = check_arrows(&[from, to], &[Arrow { from, to, for_tests }]);
             assert_eq!(problems.is_empty(), allowed, "{from} → {to}: {problems:?}");
             if !allowed {
-                assert!(
-                    problems[0].contains(from) && problems[0].contains(to),
-                    "{problems:?}"
-                );
+                assert!(problems[0].contains(from) && problems[0].contains(to), "{problems:?}");
             }
         }
     }
@@ -168,10 +120,7 @@ mod tests {
     #[test]
     fn a_new_crate_has_to_be_given_a_place() {
         let problems = check_arrows(&["qwen2vl-new"], &[]);
-        assert!(
-            problems[0].starts_with("qwen2vl-new has no place"),
-            "{problems:?}"
-        );
+        assert!(problems[0].starts_with("qwen2vl-new has no place"), "{problems:?}");
     }
 
     #[test]
@@ -179,11 +128,7 @@ mod tests {
         // Each layer may know only what stands above it in the table, or the table is not sorted from the bottom up.
         for (i, layer) in LAYERS.iter().enumerate() {
             for lower in layer.may {
-                assert!(
-                    LAYERS[..i].iter().any(|l| l.name == *lower),
-                    "{} → {lower}",
-                    layer.name
-                );
+                assert!(LAYERS[..i].iter().any(|l| l.name == *lower), "{} → {lower}", layer.name);
             }
         }
     }

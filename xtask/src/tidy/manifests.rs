@@ -55,10 +55,7 @@ fn check_manifest(manifest: &Manifest<'_>) -> Problems {
         ];
         missing.extend(needs.iter().filter(|(there, _)| !there).map(|(_, field)| *field));
     }
-    missing
-        .iter()
-        .map(|field| format!("{} lacks {field}", manifest.name))
-        .collect()
+    missing.iter().map(|field| format!("{} lacks {field}", manifest.name)).collect()
 }
 
 #[cfg(test)]
@@ -80,7 +77,8 @@ mod tests {
 
     #[test]
     fn each_field_is_missed() {
-        let cases: [(&str, fn(&mut Manifest<'_>)); 7] = [
+        type Spoil = fn(&mut Manifest<'_>);
+        let cases: [(&str, Spoil); 7] = [
             ("license", |m| m.license = None),
             ("license", |m| m.license = Some("MIT")),
             ("description", |m| m.description = Some(" ")),
@@ -103,20 +101,9 @@ mod tests {
 
     #[test]
     fn what_is_not_published_needs_licence_and_description_alone() {
-        let unpublished = Manifest {
-            name: "a",
-            license: Some(LICENSE),
-            description: Some("x"),
-            ..Manifest::default()
-        };
+        let unpublished =
+            Manifest { name: "a", license: Some(LICENSE), description: Some("x"), ..Manifest::default() };
         assert_eq!(check_manifest(&unpublished), Problems::new());
-        assert_eq!(
-            check_manifest(&Manifest {
-                publishable: true,
-                ..unpublished
-            })
-            .len(),
-            4
-        );
+        assert_eq!(check_manifest(&Manifest { publishable: true, ..unpublished }).len(), 4);
     }
 }

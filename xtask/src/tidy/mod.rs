@@ -45,11 +45,7 @@ pub fn run() -> Result<ExitCode> {
         eprintln!("tidy: {n_problems} problems");
         return Ok(ExitCode::FAILURE);
     }
-    eprintln!(
-        "tidy: {} files and {} packages are in order",
-        files.len(),
-        packages.len()
-    );
+    eprintln!("tidy: {} files and {} packages are in order", files.len(), packages.len());
     Ok(ExitCode::SUCCESS)
 }
 

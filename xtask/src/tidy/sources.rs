@@ -54,9 +54,7 @@ fn check_text(file: &Path, text: &str, problems: &mut Problems) {
             problem(&format!("names {folder}, a folder of one machine"));
         }
         if let Some(host) = REGISTRY_HOSTS.iter().find(|host| line.contains(**host)) {
-            problem(&format!(
-                "names {host}; leave registries to their clients' configuration"
-            ));
+            problem(&format!("names {host}; leave registries to their clients' configuration"));
         }
         if is_lock && line.starts_with("source = ") && line != LOCK_SOURCE {
             problem("a package that does not come from crates.io");
@@ -66,10 +64,7 @@ fn check_text(file: &Path, text: &str, problems: &mut Problems) {
 
 /// A module starts with what it is for; a crate may take that from its README.
 fn check_header(file: &Path, text: &str, problems: &mut Problems) {
-    let first = text
-        .lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or_default();
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let from_readme = first.starts_with("#![doc = include_str!(");
     if !first.starts_with("//!") && !from_readme {
         problems.push(format!("{}: does not start with a `//!` header", file.display()));
@@ -99,19 +94,11 @@ mod tests {
     #[test]
     fn each_rule_can_fail() {
         let ignore = format!("//! A.\n{IGNORE_WITHOUT_REASON}\nfn a() {{}}\n");
-        let [pypi, ..] = REGISTRY_HOSTS else {
-            panic!("no hosts")
-        };
-        let [folder, ..] = MACHINE_FOLDERS else {
-            panic!("no folders")
-        };
+        let [pypi, ..] = REGISTRY_HOSTS else { panic!("no hosts") };
+        let [folder, ..] = MACHINE_FOLDERS else { panic!("no folders") };
         let cases = [
             ("a.rs", "//! A.\nfn a() {}\n".to_owned(), None),
-            (
-                "a.rs",
-                "#![doc = include_str!(\"../README.md\")]\n".to_owned(),
-                None,
-            ),
+            ("a.rs", "#![doc = include_str!(\"../README.md\")]\n".to_owned(), None),
             ("a.rs", "fn a() {}\n".to_owned(), Some("a.rs: does not start")),
             ("a.rs", String::new(), Some("a.rs: does not start")),
             ("a.rs", ignore.clone(), Some("a.rs:2: an ignored test")),
@@ -137,19 +124,11 @@ mod tests {
 
     #[test]
     fn only_absolute_paths_belong_to_a_machine() {
-        let [folder, ..] = MACHINE_FOLDERS else {
-            panic!("no folders")
-        };
+        let [folder, ..] = MACHINE_FOLDERS else { panic!("no folders") };
         for line in ["`F`", "F/x", "\"F/x\"", "path=F", "-v F:/x"] {
             assert!(names_path(&line.replace('F', folder), folder), "{line}");
         }
-        for line in [
-            "https://a.bF/x",
-            "crates/a/srcF/x",
-            "Fbook",
-            "F-dir/x",
-            "${HERE}F/x",
-        ] {
+        for line in ["https://a.bF/x", "crates/a/srcF/x", "Fbook", "F-dir/x", "${HERE}F/x"] {
             assert!(!names_path(&line.replace('F', folder), folder), "{line}");
         }
     }
@@ -157,14 +136,8 @@ mod tests {
     #[test]
     fn data_is_not_text() {
         let dir = tempfile::tempdir().unwrap();
-        let [folder, ..] = MACHINE_FOLDERS else {
-            panic!("no folders")
-        };
-        std::fs::write(
-            dir.path().join("a.bin"),
-            [&[0xff, 0xfe], folder.as_bytes()].concat(),
-        )
-        .unwrap();
+        let [folder, ..] = MACHINE_FOLDERS else { panic!("no folders") };
+        std::fs::write(dir.path().join("a.bin"), [&[0xff, 0xfe], folder.as_bytes()].concat()).unwrap();
         assert_eq!(check(dir.path(), &["a.bin".into()]), Problems::new());
     }
 }

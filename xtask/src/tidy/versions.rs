@@ -13,25 +13,18 @@ const REQUIREMENT: &str = "openvino==";
 pub fn check(root: &Path, files: &[PathBuf]) -> Problems {
     let mut problems = Problems::new();
     let runtime = std::fs::read_to_string(root.join(RUNTIME)).unwrap_or_default();
-    match runtime
-        .lines()
-        .find_map(|line| line.strip_prefix(CONSTANT)?.strip_suffix("\";"))
-    {
+    match runtime.lines().find_map(|line| line.strip_prefix(CONSTANT)?.strip_suffix("\";")) {
         Some(TESTED_VERSION) => {}
         Some(other) => problems.push(format!("{RUNTIME} says {other}, xtask {TESTED_VERSION}")),
         None => problems.push(format!("{RUNTIME} has no line `{CONSTANT}...`")),
     }
     let is_requirements = |f: &&PathBuf| {
         f.extension().is_some_and(|e| e == "txt")
-            && f.file_name()
-                .and_then(|n| n.to_str())
-                .is_some_and(|n| n.starts_with("requirements"))
+            && f.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("requirements"))
     };
     for file in files.iter().filter(is_requirements) {
         let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
-        let pinned = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix(REQUIREMENT));
+        let pinned = text.lines().filter_map(|line| line.trim().strip_prefix(REQUIREMENT));
         for other in pinned.filter(|version| *version != TESTED_VERSION) {
             problems.push(format!("{} pins {other}, xtask {TESTED_VERSION}", file.display()));
         }
@@ -50,31 +43,16 @@ mod tests {
         let requirements = format!("torch==2\n{REQUIREMENT}{TESTED_VERSION}\n");
         let cases = [
             (runtime.clone(), requirements.clone(), None),
-            (
-                runtime.replace("202", "203"),
-                requirements.clone(),
-                Some("library.rs says 203"),
-            ),
-            (
-                String::new(),
-                requirements.clone(),
-                Some("library.rs has no line"),
-            ),
-            (
-                runtime,
-                requirements.replace("202", "203"),
-                Some("requirements-x.txt pins 203"),
-            ),
+            (runtime.replace("202", "203"), requirements.clone(), Some("library.rs says 203")),
+            (String::new(), requirements.clone(), Some("library.rs has no line")),
+            (runtime, requirements.replace("202", "203"), Some("requirements-x.txt pins 203")),
         ];
         for (runtime, requirements, want) in cases {
             let (dir, files) = tree(&[(RUNTIME, &runtime), ("tools/requirements-x.txt", &requirements)]);
             let got = check(dir.path(), &files);
             match want {
                 None => assert_eq!(got, Problems::new()),
-                Some(want) => assert!(
-                    got.len() == 1 && got[0].contains(want),
-                    "want {want}, got {got:?}"
-                ),
+                Some(want) => assert!(got.len() == 1 && got[0].contains(want), "want {want}, got {got:?}"),
             }
         }
     }
