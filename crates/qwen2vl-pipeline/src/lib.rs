@@ -1,1 +1,24 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod annotation;
+mod annotator;
+mod batch;
+mod error;
+mod processor;
+mod request;
+
+pub use annotation::{Annotation, MediaInfo, ResultRow, RowError, Times};
+pub use annotator::{Annotator, AnnotatorBuilder, open_package};
+pub use error::Error;
+pub use processor::{ImagePlan, Prepared, Processor};
+pub use qwen2vl_package::{ModelPackage, cache_root};
+pub use qwen2vl_preprocess::{
+    AlphaMode, DecodeLimits, DecodeOptions, ImageSize, PixelLimits, PixelValues, RgbImage,
+};
+pub use qwen2vl_runtime::{CancelToken, FinishReason, Precision, available_memory_bytes, library};
+pub use qwen2vl_tokenizer::{
+    Content, ContentPart, ImagePart, Message, VideoPart, VideoSource, parse_messages,
+};
+pub use qwen2vl_types::{GridThw, TokenId};
+pub use request::{ImageInput, PromptInput, Request, RequestOptions, VideoInput};

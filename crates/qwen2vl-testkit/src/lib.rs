@@ -121,27 +121,45 @@ pub fn demo_model_zip() -> PathBuf {
     existing(repository_root().join("demo-model/demo-model-int4-ov.zip"))
 }
 
-/// Folder of the unpacked demo model below cargo's target folder, unpacked by the first caller of any test process.
+/// Folder of the unpacked demo model (INT4) below cargo's target folder.
 pub fn demo_model_dir() -> PathBuf {
-    let zip_path = demo_model_zip();
-    let bytes = std::fs::read(&zip_path).expect("the demo model is readable");
-    let hash = &sha256_hex(&bytes)[..16];
+    unpacked("demo-model", &[demo_model_zip()])
+}
+
+/// The same with the four models exported in fp32.
+pub fn demo_model_fp32_dir() -> PathBuf {
+    let fp32 = existing(repository_root().join("tests/models/demo-model-fp32-ov.zip"));
+    unpacked("demo-model-fp32", &[demo_model_zip(), fp32])
+}
+
+/// A file or folder of the demo model's evaluation set.
+pub fn evaluation(relative: &str) -> PathBuf {
+    existing(repository_root().join("demo-model/eval").join(relative))
+}
+
+/// Zips unpacked over each other, once for all test processes.
+fn unpacked(name: &str, zips: &[PathBuf]) -> PathBuf {
+    let contents: Vec<Vec<u8>> =
+        zips.iter().map(|zip| std::fs::read(zip).expect("the zip is readable")).collect();
+    let hash = &sha256_hex(&contents.concat())[..16];
     let base =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository_root().join("target"), PathBuf::from);
-    let dir = base.join("testkit").join(format!("demo-model-{hash}"));
+    let dir = base.join("testkit").join(format!("{name}-{hash}"));
     if dir.is_dir() {
         return dir;
     }
     let partial =
         dir.with_extension(format!("partial-{}-{:?}", std::process::id(), std::thread::current().id()));
     std::fs::create_dir_all(&partial).expect("the target folder is writable");
-    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).expect("the demo model is a zip");
-    for i in 0..archive.len() {
-        let mut entry = archive.by_index(i).expect("entry is readable");
-        let name = entry.enclosed_name().expect("entry name is safe");
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content).expect("entry inflates");
-        std::fs::write(partial.join(name), content).expect("the target folder is writable");
+    for bytes in contents {
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).expect("it is a zip");
+        for i in 0..archive.len() {
+            let mut entry = archive.by_index(i).expect("entry is readable");
+            let name = entry.enclosed_name().expect("entry name is safe");
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).expect("entry inflates");
+            std::fs::write(partial.join(name), content).expect("the target folder is writable");
+        }
     }
     // Another test process may have been faster: its copy is as good.
     if std::fs::rename(&partial, &dir).is_err() {

@@ -1,0 +1,218 @@
+//! What comes back: an annotation, and the row that bulk output is made of.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use qwen2vl_preprocess::ImageSize;
+use qwen2vl_runtime::FinishReason;
+use qwen2vl_types::{GridThw, TokenId};
+use serde::{Serialize, Serializer};
+
+use crate::Error;
+
+/// One image or video as the model saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MediaInfo {
+    /// The file's path, or which image or video of the request it is.
+    pub input: String,
+    /// Size after the EXIF turn.
+    pub size: ImageSize,
+    /// Size after `smart_resize`.
+    pub resized: ImageSize,
+    /// Patch grid.
+    pub grid_thw: GridThw,
+    /// Merged tokens in the prompt.
+    pub tokens: usize,
+}
+
+/// Where the time of a request went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Times {
+    /// Reading and decoding image files.
+    #[serde(serialize_with = "milliseconds")]
+    pub decode: Duration,
+    /// Resizing, normalizing, cutting into patches.
+    #[serde(serialize_with = "milliseconds")]
+    pub resize: Duration,
+    /// The vision tower.
+    #[serde(serialize_with = "milliseconds")]
+    pub vision: Duration,
+    /// The prompt's pass through the language model.
+    #[serde(serialize_with = "milliseconds")]
+    pub prefill: Duration,
+    /// The answer's tokens after the first logits.
+    #[serde(serialize_with = "milliseconds")]
+    pub generate: Duration,
+}
+
+/// Milliseconds with one digit after the point.
+fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 10_000.0).round() / 10.0)
+}
+
+/// The answer to one request.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Annotation {
+    /// The answer.
+    pub result: String,
+    /// Its tokens, without the stop token.
+    pub token_ids: Vec<TokenId>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Tokens of the prompt, media included.
+    pub prompt_tokens: usize,
+    /// Images, then videos, as the model saw them.
+    pub media: Vec<MediaInfo>,
+    /// Where the time went.
+    pub times: Times,
+    /// Name of the model.
+    pub model: String,
+}
+
+/// One row of bulk output: an answer or an error, never neither.
+///
+/// Serialized as `{"input", "prompt", "result", "finish_reason", "prompt_tokens", "output_tokens", "grid_thw",
+/// "time_ms", "cached", "model", "error"}`; fields that an error leaves open are `null`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ResultRow {
+    /// The input as it was named.
+    pub input: serde_json::Value,
+    /// The question.
+    pub prompt: String,
+    /// The answer.
+    pub result: Option<String>,
+    /// Why it ended: `stop`, `length` or `cancelled`.
+    pub finish_reason: Option<FinishReason>,
+    /// Tokens of the prompt, media included.
+    pub prompt_tokens: Option<usize>,
+    /// Tokens of the answer.
+    pub output_tokens: Option<usize>,
+    /// Patch grids of images, then videos, each `[t, h, w]`.
+    pub grid_thw: Option<Vec<GridThw>>,
+    /// Where the time went, in milliseconds.
+    pub time_ms: Option<Times>,
+    /// What was not computed because it was known.
+    pub cached: BTreeMap<String, serde_json::Value>,
+    /// Name of the model.
+    pub model: String,
+    /// What went wrong.
+    pub error: Option<RowError>,
+}
+
+/// The error of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RowError {
+    /// Stable name, see [`Error::kind`].
+    pub kind: String,
+    /// What went wrong and what to do.
+    pub message: String,
+}
+
+impl RowError {
+    /// An error of this kind, see [`Error::kind`].
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: kind.into(), message: message.into() }
+    }
+}
+
+impl From<&Error> for RowError {
+    fn from(error: &Error) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}
+
+impl ResultRow {
+    /// The row of an input for which there is no answer.
+    pub fn failed(
+        input: impl Into<serde_json::Value>,
+        prompt: impl Into<String>,
+        model: impl Into<String>,
+        error: RowError,
+    ) -> Self {
+        Self {
+            input: input.into(),
+            prompt: prompt.into(),
+            result: None,
+            finish_reason: None,
+            prompt_tokens: None,
+            output_tokens: None,
+            grid_thw: None,
+            time_ms: None,
+            cached: BTreeMap::new(),
+            model: model.into(),
+            error: Some(error),
+        }
+    }
+
+    /// The row of a request that was named `input`.
+    pub fn new(
+        input: impl Into<serde_json::Value>,
+        prompt: impl Into<String>,
+        model: impl Into<String>,
+        result: Result<Annotation, Error>,
+    ) -> Self {
+        match result {
+            Ok(annotation) => Self {
+                input: input.into(),
+                prompt: prompt.into(),
+                finish_reason: Some(annotation.finish_reason),
+                prompt_tokens: Some(annotation.prompt_tokens),
+                output_tokens: Some(annotation.token_ids.len()),
+                grid_thw: Some(annotation.media.iter().map(|m| m.grid_thw).collect()),
+                time_ms: Some(annotation.times),
+                result: Some(annotation.result),
+                cached: BTreeMap::new(),
+                model: model.into(),
+                error: None,
+            },
+            Err(error) => Self::failed(input, prompt, model, RowError::from(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_the_documented_fields_in_order() {
+        let annotation = Annotation {
+            result: "a cat".to_owned(),
+            token_ids: vec![1, 2],
+            finish_reason: FinishReason::Stop,
+            prompt_tokens: 30,
+            media: vec![MediaInfo {
+                input: "cat.png".to_owned(),
+                size: ImageSize { height: 50, width: 60 },
+                resized: ImageSize { height: 56, width: 56 },
+                grid_thw: GridThw { t: 1, h: 4, w: 4 },
+                tokens: 4,
+            }],
+            times: Times { decode: Duration::from_micros(1234), ..Times::default() },
+            model: "demo".to_owned(),
+        };
+        let row = serde_json::to_string(&ResultRow::new("cat.png", "What?", "demo", Ok(annotation))).unwrap();
+        assert_eq!(
+            row,
+            "{\"input\":\"cat.png\",\"prompt\":\"What?\",\"result\":\"a cat\",\"finish_reason\":\"stop\",\
+             \"prompt_tokens\":30,\"output_tokens\":2,\"grid_thw\":[[1,4,4]],\"time_ms\":{\"decode\":1.2,\
+             \"resize\":0.0,\"vision\":0.0,\"prefill\":0.0,\"generate\":0.0},\"cached\":{},\"model\":\"demo\",\
+             \"error\":null}"
+        );
+    }
+
+    #[test]
+    fn an_error_row_keeps_input_and_prompt() {
+        let row = ResultRow::new("cat.png", "What?", "demo", Err(Error::NoModel));
+        let row = serde_json::to_value(&row).unwrap();
+        assert_eq!(row["input"], "cat.png");
+        assert_eq!(row["result"], serde_json::Value::Null);
+        assert_eq!(row["error"]["kind"], "model");
+        assert!(row["error"]["message"].as_str().unwrap().starts_with("no model"));
+    }
+}

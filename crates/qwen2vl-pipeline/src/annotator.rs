@@ -1,0 +1,305 @@
+//! The public door: a model loaded once, asked many times.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use qwen2vl_package::ModelPackage;
+use qwen2vl_preprocess::{AlphaMode, DecodeLimits, DecodeOptions};
+use qwen2vl_runtime::{
+    CancelToken, Engine, EngineOptions, Precision, Prompt, VisionEmbeddings, available_memory_bytes,
+};
+use qwen2vl_tokenizer::Message;
+
+use crate::{Annotation, Error, ImageInput, Prepared, Processor, Request, RequestOptions, Times};
+
+/// Sets up an [`Annotator`].
+#[derive(Debug, Clone, Default)]
+pub struct AnnotatorBuilder {
+    model: Option<PathBuf>,
+    package: Option<ModelPackage>,
+    engine: EngineOptions,
+    cache_root: Option<PathBuf>,
+    decode: DecodeOptions,
+    defaults: RequestOptions,
+}
+
+impl AnnotatorBuilder {
+    /// The model: an OpenVINO export folder, or a zip of one.
+    #[must_use]
+    pub fn model(mut self, path: impl Into<PathBuf>) -> Self {
+        self.model = Some(path.into());
+        self
+    }
+
+    /// The model, opened already.
+    #[must_use]
+    pub fn package(mut self, package: ModelPackage) -> Self {
+        self.package = Some(package);
+        self
+    }
+
+    /// OpenVINO's device name, `CPU` if not set.
+    #[must_use]
+    pub fn device(mut self, device: impl Into<String>) -> Self {
+        self.engine.device = device.into();
+        self
+    }
+
+    /// Inference threads, at least 1; all cores if not set.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.engine.threads = Some(threads);
+        self
+    }
+
+    /// Numeric precision.
+    #[must_use]
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.engine.precision = precision;
+        self
+    }
+
+    /// The OpenVINO library or its folder, instead of the one found.
+    #[must_use]
+    pub fn openvino(mut self, path: impl Into<PathBuf>) -> Self {
+        self.engine.openvino = Some(path.into());
+        self
+    }
+
+    /// Where unpacked and compiled models are kept, instead of the per-user cache.
+    #[must_use]
+    pub fn cache_root(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cache_root = Some(path.into());
+        self
+    }
+
+    /// Fewest pixels of an image after resizing; the package's own limit if not set.
+    #[must_use]
+    pub fn min_pixels(mut self, pixels: u64) -> Self {
+        self.defaults.min_pixels = Some(pixels);
+        self
+    }
+
+    /// Most pixels of an image after resizing; the package's own limit if not set.
+    #[must_use]
+    pub fn max_pixels(mut self, pixels: u64) -> Self {
+        self.defaults.max_pixels = Some(pixels);
+        self
+    }
+
+    /// What becomes of transparency.
+    #[must_use]
+    pub fn alpha(mut self, alpha: AlphaMode) -> Self {
+        self.decode.alpha = alpha;
+        self
+    }
+
+    /// The largest image that is decoded.
+    #[must_use]
+    pub fn decode_limits(mut self, limits: DecodeLimits) -> Self {
+        self.decode.limits = limits;
+        self
+    }
+
+    /// Options of every request that does not set its own. Pixel limits set on the builder before are kept where
+    /// these options leave them open.
+    #[must_use]
+    pub fn defaults(mut self, options: RequestOptions) -> Self {
+        self.defaults = options.or(&self.defaults);
+        self
+    }
+
+    /// Opens the package and compiles the model.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoModel`], [`Error::Package`] for a package that cannot be read, [`Error::Runtime`] without a usable
+    /// OpenVINO or for a model that does not compile.
+    pub fn build(self) -> Result<Annotator, Error> {
+        let cache_root = match self.cache_root {
+            Some(root) => root,
+            None => qwen2vl_package::cache_root()?,
+        };
+        let package = match (self.package, self.model) {
+            (Some(package), _) => package,
+            (None, Some(path)) => ModelPackage::open(&path, &cache_root)?,
+            (None, None) => return Err(Error::NoModel),
+        };
+        let mut engine = self.engine;
+        engine.cache_dir.get_or_insert_with(|| cache_root.join("compiled"));
+        let engine = Engine::load(&package.files, &package.model, &engine)?;
+        Ok(Annotator { processor: Processor::new(package, self.decode)?, engine, defaults: self.defaults })
+    }
+}
+
+/// A loaded model that annotates. `Send + Sync`: share it between threads.
+pub struct Annotator {
+    processor: Processor,
+    engine: Engine,
+    defaults: RequestOptions,
+}
+
+impl Annotator {
+    /// Starts setting one up.
+    pub fn builder() -> AnnotatorBuilder {
+        AnnotatorBuilder::default()
+    }
+
+    /// What happens before inference.
+    pub fn processor(&self) -> &Processor {
+        &self.processor
+    }
+
+    /// Asks a question about an image.
+    ///
+    /// # Errors
+    ///
+    /// As [`Annotator::run`].
+    pub fn annotate(&self, image: impl Into<ImageInput>, prompt: &str) -> Result<Annotation, Error> {
+        self.run(&Request::question(prompt).image(image))
+    }
+
+    /// Continues a conversation; images and videos are read from the sources that its parts name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Annotator::run`].
+    pub fn annotate_messages(&self, messages: &[Message]) -> Result<Annotation, Error> {
+        self.run(&Request::messages(messages))
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    ///
+    /// The request's first problem, see [`Error`]; the annotator stays usable.
+    pub fn run(&self, request: &Request) -> Result<Annotation, Error> {
+        self.run_stream(request, &CancelToken::new(), |_| ControlFlow::Continue(()))
+    }
+
+    /// Answers a request; `on_delta` sees the text as it grows, in whole characters that are never taken back, and may
+    /// end it. The deltas together are the annotation's `result`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Annotator::run`].
+    pub fn run_stream(
+        &self,
+        request: &Request,
+        cancel: &CancelToken,
+        on_delta: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Annotation, Error> {
+        let prepared = self.prepare(request)?;
+        self.run_prepared(request, &prepared, cancel, on_delta)
+    }
+
+    /// The part of a request before inference, so that it can be done ahead on another thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Processor::prepare`], and [`qwen2vl_runtime::Error::InvalidOption`] before any image is read.
+    pub fn prepare(&self, request: &Request) -> Result<Prepared, Error> {
+        let options = request.options.or(&self.defaults);
+        options.generation(&self.processor.package().generation).validate()?;
+        self.processor.prepare(&Request { options, ..request.clone() })
+    }
+
+    /// The part of a request from the vision tower on. `prepared` must come from the same request.
+    ///
+    /// # Errors
+    ///
+    /// [`qwen2vl_runtime::Error::NotEnoughMemory`] before anything is computed, or what inference reports.
+    pub fn run_prepared(
+        &self,
+        request: &Request,
+        prepared: &Prepared,
+        cancel: &CancelToken,
+        mut on_delta: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Annotation, Error> {
+        let options = request.options.or(&self.defaults);
+        let generation_config = options.generation(&self.processor.package().generation);
+        self.check_memory(prepared, generation_config.max_new_tokens)?;
+
+        let started = Instant::now();
+        let encode = |pixels: &[qwen2vl_preprocess::PixelValues]| {
+            let one = |p: &qwen2vl_preprocess::PixelValues| self.engine.encode_vision(&p.data, p.grid_thw);
+            pixels.iter().map(one).collect::<Result<Vec<VisionEmbeddings>, _>>()
+        };
+        let images = encode(&prepared.images)?;
+        let videos = encode(&prepared.videos)?;
+        let vision = started.elapsed();
+
+        let prompt = Prompt {
+            input_ids: &prepared.encoded.input_ids,
+            position_ids: &prepared.encoded.position_ids,
+            rope_delta: prepared.encoded.rope_delta,
+            images: &images,
+            videos: &videos,
+        };
+        let mut text = String::new();
+        let mut stream = self.processor.tokenizer().stream(options.skip_special_tokens.unwrap_or(false));
+        let mut emit = |delta: Option<String>| match delta {
+            Some(delta) => {
+                text.push_str(&delta);
+                on_delta(&delta)
+            }
+            None => ControlFlow::Continue(()),
+        };
+        let generation = self
+            .engine
+            .generate(&prompt, &generation_config, cancel, &mut |token| emit(stream.push(token)))?;
+        // Whether the caller wants more does not matter behind the last delta.
+        let _ = emit(stream.finish());
+        Ok(Annotation {
+            result: text,
+            token_ids: generation.token_ids,
+            finish_reason: generation.finish_reason,
+            prompt_tokens: prepared.encoded.input_ids.len(),
+            media: prepared.media.clone(),
+            times: Times {
+                decode: prepared.decode,
+                resize: prepared.resize,
+                vision: if prepared.media.is_empty() { Duration::ZERO } else { vision },
+                prefill: generation.prefill,
+                generate: generation.generate,
+            },
+            model: self.processor.package().name.clone(),
+        })
+    }
+
+    /// Refuses a request that would not fit into the free memory: OpenVINO ends the process where an allocation fails.
+    fn check_memory(&self, prepared: &Prepared, max_new_tokens: usize) -> Result<(), Error> {
+        let largest = prepared.media.iter().map(|m| m.grid_thw).max_by_key(|g| g.h as usize * g.w as usize);
+        let grid = largest.map(|g| qwen2vl_types::GridThw { t: 1, ..g });
+        let plan = self.processor.memory_plan(grid, prepared.encoded.input_ids.len(), max_new_tokens);
+        let needed_bytes = plan.request_bytes();
+        match available_memory_bytes() {
+            Some(available_bytes) if available_bytes < needed_bytes => {
+                Err(qwen2vl_runtime::Error::NotEnoughMemory { needed_bytes, available_bytes }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Annotator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Annotator").field("model", &self.processor.package().name).finish_non_exhaustive()
+    }
+}
+
+/// Opens a package with the per-user cache, for callers that need no inference.
+///
+/// # Errors
+///
+/// [`Error::Package`].
+pub fn open_package(path: &Path) -> Result<ModelPackage, Error> {
+    Ok(ModelPackage::open(path, &qwen2vl_package::cache_root()?)?)
+}
+
+/// `Send + Sync` is part of the promise.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Annotator>();
+};

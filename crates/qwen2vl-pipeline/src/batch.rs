@@ -1,0 +1,52 @@
+//! Many requests in order: while one is in inference, the next is read, decoded and preprocessed on another thread.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc;
+
+use qwen2vl_runtime::CancelToken;
+
+use crate::{Annotation, Annotator, Error, Request};
+
+impl Annotator {
+    /// Answers requests one after the other and hands each result to `on_result` with the request's index, in order.
+    /// One request's error is its own result and ends no other. Ends early when `cancel` is set: the request in work
+    /// ends as `cancelled` and is handed over, later ones are not started.
+    ///
+    /// Memory is bounded: at most one request is prepared ahead of the one in inference.
+    pub fn run_all<R: Into<Request> + Send>(
+        &self,
+        requests: impl IntoIterator<Item = R, IntoIter: Send>,
+        cancel: &CancelToken,
+        mut on_result: impl FnMut(usize, Result<Annotation, Error>) -> ControlFlow<()>,
+    ) {
+        let requests = requests.into_iter();
+        std::thread::scope(|scope| {
+            // A rendezvous: the preparing thread holds one finished request and waits.
+            let (sender, receiver) = mpsc::sync_channel(0);
+            scope.spawn(move || {
+                for request in requests {
+                    if cancel.is_cancelled() {
+                        return;
+                    }
+                    let request = request.into();
+                    let prepared = self.prepare(&request);
+                    if sender.send((request, prepared)).is_err() {
+                        return;
+                    }
+                }
+            });
+            for (index, (request, prepared)) in receiver.iter().enumerate() {
+                if cancel.is_cancelled() {
+                    break;
+                }
+                let result = prepared.and_then(|prepared| {
+                    self.run_prepared(&request, &prepared, cancel, |_| ControlFlow::Continue(()))
+                });
+                if on_result(index, result).is_break() {
+                    break;
+                }
+            }
+            drop(receiver);
+        });
+    }
+}

@@ -1,0 +1,80 @@
+//! One error type for a request, its cause kept.
+
+use std::path::PathBuf;
+
+/// Errors of the pipeline; each ends one request and no other.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model package cannot be used.
+    #[error(transparent)]
+    Package(#[from] qwen2vl_package::Error),
+    /// No model was given to the builder.
+    #[error("no model given: call model() or package() on the builder")]
+    NoModel,
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// An image cannot be decoded or does not fit the limits.
+    #[error("{input}: {source}")]
+    Image {
+        /// The file's path, or which image of the request.
+        input: String,
+        /// The reason.
+        source: qwen2vl_preprocess::Error,
+    },
+    /// Prompt, template or placeholders are not right.
+    #[error(transparent)]
+    Prompt(#[from] qwen2vl_tokenizer::Error),
+    /// Messages name fewer or more media than the request has.
+    #[error("the messages have {placeholders} {kind}s without a source, but the request has {given} {kind}s")]
+    Media {
+        /// `image` or `video`.
+        kind: &'static str,
+        /// Parts of the messages that name no source.
+        placeholders: usize,
+        /// Inputs of the request.
+        given: usize,
+    },
+    /// A source that is not read.
+    #[error("{input}: {reason}")]
+    Source {
+        /// The source as given.
+        input: String,
+        /// Why it is not read, and what to do.
+        reason: &'static str,
+    },
+    /// Inference.
+    #[error(transparent)]
+    Runtime(#[from] qwen2vl_runtime::Error),
+}
+
+impl Error {
+    /// A short stable name for rows and programs: `io`, `image`, `prompt`, `options`, `context`, `memory`, `openvino`,
+    /// `model`.
+    pub fn kind(&self) -> &'static str {
+        use qwen2vl_runtime::Error as Runtime;
+        match self {
+            Self::Io { .. } | Self::Source { .. } => "io",
+            Self::Image { .. } => "image",
+            Self::Prompt(_) | Self::Media { .. } => "prompt",
+            Self::Package(_) | Self::NoModel => "model",
+            Self::Runtime(error) => match error {
+                Runtime::InvalidOption { .. } => "options",
+                Runtime::ContextExceeded { .. } => "context",
+                Runtime::NotEnoughMemory { .. } => "memory",
+                Runtime::ModelFile { .. } | Runtime::ModelMismatch { .. } => "model",
+                Runtime::EmptyPrompt
+                | Runtime::Placeholders { .. }
+                | Runtime::Positions { .. }
+                | Runtime::TokenId { .. } => "prompt",
+                _ => "openvino",
+            },
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Everything before inference: media to `pixel_values`, prompt to ids and positions. The counterpart of Hugging
+//! Face's `Qwen2VLProcessor`; needs no OpenVINO.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use qwen2vl_package::ModelPackage;
+use qwen2vl_preprocess::{
+    DecodeOptions, ImageSize, PixelLimits, PixelValues, Preprocessor, RgbImage, decode_image, read_size,
+};
+use qwen2vl_runtime::{EngineOptions, MemoryPlan};
+use qwen2vl_tokenizer::{
+    ChatTemplate, Content, ContentPart, EncodedPrompt, Message, RenderOptions, Tokenizer, VideoSource,
+};
+use qwen2vl_types::GridThw;
+
+use crate::{Error, ImageInput, MediaInfo, PromptInput, Request, RequestOptions, VideoInput};
+
+/// Turns requests into model inputs. `Send + Sync`.
+pub struct Processor {
+    package: ModelPackage,
+    images: Preprocessor,
+    videos: Preprocessor,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    decode: DecodeOptions,
+}
+
+/// A request ready for the model.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Prepared {
+    /// The prompt's text, before placeholders are expanded.
+    pub prompt: String,
+    /// Ids, positions and `rope_delta`.
+    pub encoded: EncodedPrompt,
+    /// `pixel_values` of each image.
+    pub images: Vec<PixelValues>,
+    /// `pixel_values_videos` of each video.
+    pub videos: Vec<PixelValues>,
+    /// Images, then videos, as the model will see them.
+    pub media: Vec<MediaInfo>,
+    /// Time of reading and decoding.
+    pub decode: Duration,
+    /// Time of resizing, normalizing and cutting into patches.
+    pub resize: Duration,
+}
+
+/// What an image of some size becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImagePlan {
+    /// Size after `smart_resize`.
+    pub resized: ImageSize,
+    /// Patch grid.
+    pub grid_thw: GridThw,
+    /// Merged tokens in the prompt.
+    pub tokens: usize,
+    /// Predicted peak memory of the process for a question about it.
+    pub peak_bytes: u64,
+}
+
+/// Tokens of template and question that a plan assumes around an image.
+const PLAN_TEXT_TOKENS: usize = 64;
+
+/// Where the media of a request are, after the sources in its messages are put in.
+struct Media {
+    images: Vec<ImageInput>,
+    videos: Vec<VideoInput>,
+}
+
+impl Processor {
+    /// Loads tokenizer and template of a package.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Prompt`] for a tokenizer or template that cannot be used, [`Error::Image`] for preprocessing options
+    /// out of range.
+    pub fn new(package: ModelPackage, decode: DecodeOptions) -> Result<Self, Error> {
+        let options_error = |source| Error::Image { input: "preprocessor_config.json".to_owned(), source };
+        Ok(Self {
+            images: Preprocessor::new(package.preprocess.clone()).map_err(options_error)?,
+            videos: Preprocessor::new(package.video_preprocess.clone()).map_err(options_error)?,
+            tokenizer: Tokenizer::from_file(&package.tokenizer_json)?,
+            template: ChatTemplate::new(&package.chat_template)?,
+            package,
+            decode,
+        })
+    }
+
+    /// The package it was made from.
+    pub fn package(&self) -> &ModelPackage {
+        &self.package
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The pixel limits of the model's own `preprocessor_config.json`.
+    pub fn model_pixel_limits(&self) -> PixelLimits {
+        self.images.options().pixel_limits
+    }
+
+    /// What an image of this size becomes under these options, without any image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`] if the size or the limits are out of range.
+    pub fn plan(&self, size: ImageSize, options: &RequestOptions) -> Result<ImagePlan, Error> {
+        let limits = options.pixel_limits(self.model_pixel_limits());
+        let (resized, grid_thw) = self
+            .images
+            .plan(size, limits)
+            .map_err(|source| Error::Image { input: format!("{}x{}", size.width, size.height), source })?;
+        let tokens = self.tokens(grid_thw);
+        let new_tokens = options.generation(&self.package.generation).max_new_tokens;
+        let memory = self.memory_plan(Some(grid_thw), tokens + PLAN_TEXT_TOKENS, new_tokens);
+        let decoded = u64::from(size.height) * u64::from(size.width) * 3;
+        Ok(ImagePlan { resized, grid_thw, tokens, peak_bytes: memory.peak_bytes().saturating_add(decoded) })
+    }
+
+    pub(crate) fn memory_plan(
+        &self,
+        grid: Option<GridThw>,
+        prompt_tokens: usize,
+        new_tokens: usize,
+    ) -> MemoryPlan {
+        let chunk = EngineOptions::default().prefill_chunk_tokens;
+        MemoryPlan::new(
+            &self.package.model,
+            self.package.weight_bytes,
+            grid,
+            prompt_tokens,
+            new_tokens,
+            chunk,
+        )
+    }
+
+    fn tokens(&self, grid: GridThw) -> usize {
+        grid.n_tokens(self.package.model.geometry.merge_size)
+    }
+
+    /// Reads, decodes and preprocesses the media and encodes the prompt.
+    ///
+    /// # Errors
+    ///
+    /// The first problem of the request: see the variants of [`Error`]. An image too large for the context is refused
+    /// from its header, before it is decoded.
+    pub fn prepare(&self, request: &Request) -> Result<Prepared, Error> {
+        let (prompt, media) = self.render(request)?;
+        let mut decode = Duration::ZERO;
+        let mut resize = Duration::ZERO;
+        let mut infos = Vec::new();
+
+        let limits = request.options.pixel_limits(self.model_pixel_limits());
+        let mut images = Vec::with_capacity(media.images.len());
+        let mut tokens = 0;
+        for (i, input) in media.images.iter().enumerate() {
+            let name = input_name(input, "image", i);
+            let wrap = |source| Error::Image { input: name.clone(), source };
+            let started = Instant::now();
+            let loaded = Loaded::open(input)?;
+            let size = loaded.size().map_err(wrap)?;
+            tokens += self.tokens(self.images.plan(size, limits).map_err(wrap)?.1);
+            self.check_context(tokens)?;
+            let image = loaded.decode(&self.decode).map_err(wrap)?;
+            decode += started.elapsed();
+            let started = Instant::now();
+            let pixels = self.images.preprocess_with(&image, limits).map_err(wrap)?;
+            resize += started.elapsed();
+            infos.push(self.info(name, &pixels));
+            images.push(pixels);
+        }
+
+        let limits = request.options.pixel_limits(self.videos.options().pixel_limits);
+        let mut videos = Vec::with_capacity(media.videos.len());
+        for (i, video) in media.videos.iter().enumerate() {
+            let name = format!("video {}", i + 1);
+            let started = Instant::now();
+            let frames = self.load_frames(video, i)?;
+            decode += started.elapsed();
+            let started = Instant::now();
+            let pixels = self
+                .videos
+                .preprocess_frames(&frames, limits)
+                .map_err(|source| Error::Image { input: name.clone(), source })?;
+            resize += started.elapsed();
+            infos.push(self.info(name, &pixels));
+            videos.push(pixels);
+        }
+
+        let grids = |pixels: &[PixelValues]| pixels.iter().map(|p| p.grid_thw).collect::<Vec<_>>();
+        let merge_size = self.package.model.geometry.merge_size;
+        let encoded = self.tokenizer.prepare(&prompt, &grids(&images), &grids(&videos), merge_size)?;
+        self.check_context(encoded.input_ids.len())?;
+        Ok(Prepared { prompt, encoded, images, videos, media: infos, decode, resize })
+    }
+
+    fn check_context(&self, prompt_tokens: usize) -> Result<(), Error> {
+        let limit = self.package.model.max_position_embeddings;
+        if prompt_tokens >= limit {
+            return Err(qwen2vl_runtime::Error::ContextExceeded { prompt_tokens, limit }.into());
+        }
+        Ok(())
+    }
+
+    fn info(&self, input: String, pixels: &PixelValues) -> MediaInfo {
+        MediaInfo {
+            input,
+            size: pixels.original,
+            resized: pixels.resized,
+            grid_thw: pixels.grid_thw,
+            tokens: self.tokens(pixels.grid_thw),
+        }
+    }
+
+    fn load_frames(&self, video: &VideoInput, index: usize) -> Result<Vec<RgbImage>, Error> {
+        let load = |(i, input): (usize, &ImageInput)| {
+            let name = input_name(input, &format!("frame of video {}", index + 1), i);
+            let loaded = Loaded::open(input)?;
+            loaded.decode(&self.decode).map_err(|source| Error::Image { input: name, source })
+        };
+        video.frames.iter().enumerate().map(load).collect()
+    }
+
+    /// The prompt's text, and the media in the order of its placeholders.
+    fn render(&self, request: &Request) -> Result<(String, Media), Error> {
+        let given = || Media { images: request.images.clone(), videos: request.videos.clone() };
+        let options = RenderOptions {
+            add_generation_prompt: true,
+            add_vision_id: request.options.add_vision_id.unwrap_or(false),
+        };
+        match &request.prompt {
+            PromptInput::Raw(prompt) => Ok((prompt.clone(), given())),
+            PromptInput::Question(question) => {
+                let message = Message::question(question, request.images.len(), request.videos.len());
+                Ok((self.template.render(&[message], &options)?, given()))
+            }
+            PromptInput::Messages(messages) => {
+                let media = fill_sources(messages, request)?;
+                Ok((self.template.render(messages, &options)?, media))
+            }
+        }
+    }
+}
+
+/// Sources named in messages are opened; parts without one take the request's media in order.
+fn fill_sources(messages: &[Message], request: &Request) -> Result<Media, Error> {
+    let (mut given_images, mut given_videos) = (request.images.iter(), request.videos.iter());
+    let mut media = Media { images: Vec::new(), videos: Vec::new() };
+    let (mut open_images, mut open_videos) = (0, 0);
+    let parts = messages.iter().flat_map(|m| match &m.content {
+        Content::Parts(parts) => parts.as_slice(),
+        Content::Text(_) => &[],
+    });
+    for part in parts {
+        match part {
+            ContentPart::Image(image) => match &image.source {
+                Some(source) => media.images.push(source_path(source)?),
+                None => {
+                    open_images += 1;
+                    media.images.extend(given_images.next().cloned());
+                }
+            },
+            ContentPart::Video(video) => match &video.source {
+                VideoSource::Frames(frames) => {
+                    let frames = frames.iter().map(|f| source_path(f)).collect::<Result<_, _>>()?;
+                    media.videos.push(VideoInput { frames });
+                }
+                VideoSource::File(file) => {
+                    return Err(Error::Source {
+                        input: file.clone(),
+                        reason: "video files are not read; give the video as a list of frames",
+                    });
+                }
+                VideoSource::None => {
+                    open_videos += 1;
+                    media.videos.extend(given_videos.next().cloned());
+                }
+            },
+            _ => {}
+        }
+    }
+    let counts = [("image", open_images, request.images.len()), ("video", open_videos, request.videos.len())];
+    for (kind, placeholders, given) in counts {
+        if placeholders != given {
+            return Err(Error::Media { kind, placeholders, given });
+        }
+    }
+    Ok(media)
+}
+
+/// A local path from a path or a `file://` URL.
+fn source_path(source: &str) -> Result<ImageInput, Error> {
+    if let Some(path) = source.strip_prefix("file://") {
+        return Ok(ImageInput::from(path));
+    }
+    let remote = ["http://", "https://", "data:", "s3://"].iter().any(|scheme| source.starts_with(scheme));
+    if remote {
+        let input = source.chars().take(80).collect();
+        return Err(Error::Source { input, reason: "only local files are read; download it first" });
+    }
+    Ok(ImageInput::from(source))
+}
+
+fn input_name(input: &ImageInput, kind: &str, index: usize) -> String {
+    match input {
+        ImageInput::Path(path) => path.display().to_string(),
+        _ => format!("{kind} {}", index + 1),
+    }
+}
+
+/// An image whose bytes are there and whose pixels are not yet.
+enum Loaded<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
+    Pixels(&'a RgbImage),
+}
+
+impl<'a> Loaded<'a> {
+    fn open(input: &'a ImageInput) -> Result<Self, Error> {
+        Ok(match input {
+            ImageInput::Path(path) => Self::Owned(read_file(path)?),
+            ImageInput::Bytes(bytes) => Self::Borrowed(bytes),
+            ImageInput::Rgb(image) => Self::Pixels(image),
+        })
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Borrowed(bytes) => Some(bytes),
+            Self::Owned(bytes) => Some(bytes),
+            Self::Pixels(_) => None,
+        }
+    }
+
+    fn size(&self) -> Result<ImageSize, qwen2vl_preprocess::Error> {
+        match (self, self.bytes()) {
+            (Self::Pixels(image), _) => Ok(image.size()),
+            (_, bytes) => read_size(bytes.unwrap_or_default()),
+        }
+    }
+
+    fn decode(&self, options: &DecodeOptions) -> Result<RgbImage, qwen2vl_preprocess::Error> {
+        match (self, self.bytes()) {
+            (Self::Pixels(image), _) => Ok((*image).clone()),
+            (_, bytes) => decode_image(bytes.unwrap_or_default(), options),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+}

@@ -1,0 +1,11 @@
+//! Whole answers: the demo model's evaluation set against transformers and optimum-intel, and what must not change an
+//! answer. tools/reference/end_to_end.py wrote the goldens.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod answers;
+mod bad_input;
+mod breaks;
+mod layers;
+mod same_answers;
+mod set;
