@@ -1,0 +1,280 @@
+//! Unpacked zips on disk: `<cache root>/packages/<name>-<16 digits of the zip's SHA-256>`.
+//!
+//! - **Keyed by content.** The key is the SHA-256 of the whole zip. So that a zip of gigabytes is not hashed at each
+//!   start, `packages/index/` notes which (path, size, modification time) had which hash; a zip that was replaced has
+//!   another time and is hashed again. A zip changed within [`SETTLING`] of its modification time is not noted, since
+//!   file systems count time in steps. In-memory zips are hashed each time.
+//! - **Whole or not there.** Files are written to a folder beside the final one, synced, and renamed; a list of the
+//!   files goes with them, and a folder that lost some since is unpacked anew.
+//! - **One writer.** A lock file makes processes and threads wait for the first one; a finished folder is used without
+//!   any lock and without writing, so a filled cache may be read-only.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+/// The list of files in an unpacked folder.
+const LIST_FILE: &str = ".unpacked.json";
+/// Hexadecimal digits of the hash in a folder's name; the list holds all 64.
+const KEY_DIGITS: usize = 16;
+/// A file whose last change is younger may change again without its time changing.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// The per-user cache: `QWEN2VL_CACHE`, else `$XDG_CACHE_HOME/qwen2vl`, else `~/.cache/qwen2vl`.
+///
+/// # Errors
+///
+/// [`Error::NoCache`] if no variable is set and no home folder is known.
+pub fn cache_root() -> Result<PathBuf, Error> {
+    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    // A relative XDG_CACHE_HOME is to be ignored, says the XDG base directory specification.
+    let xdg = || variable("XDG_CACHE_HOME").filter(|p| p.is_absolute()).map(|p| p.join("qwen2vl"));
+    let home =
+        || std::env::home_dir().filter(|p| !p.as_os_str().is_empty()).map(|p| p.join(".cache/qwen2vl"));
+    variable("QWEN2VL_CACHE").or_else(xdg).or_else(home).ok_or(Error::NoCache)
+}
+
+/// What tells a file from its earlier self without reading it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileIdentity {
+    path: String,
+    size: u64,
+    /// Nanoseconds since 1970.
+    modified: u64,
+}
+
+impl FileIdentity {
+    pub fn of(canonical: &Path, file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let modified = nanoseconds(metadata.modified()?);
+        Ok(Self { path: canonical.to_string_lossy().into_owned(), size: metadata.len(), modified })
+    }
+
+    fn has_settled(&self) -> bool {
+        u128::from(nanoseconds(SystemTime::now()).saturating_sub(self.modified)) > SETTLING.as_nanos()
+    }
+}
+
+/// A note in the index.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    identity: FileIdentity,
+    sha256: String,
+}
+
+/// What an unpacked folder holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct FileList {
+    sha256: String,
+    files: BTreeMap<String, u64>,
+}
+
+/// The packages below a cache root.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    packages: PathBuf,
+}
+
+impl Cache {
+    pub fn new(cache_root: &Path) -> Self {
+        Self { packages: cache_root.join("packages") }
+    }
+
+    /// The unpacked folder of a zip file seen before. Damaged notes count as none.
+    pub fn find_by_identity(&self, identity: &FileIdentity, name: &str) -> Option<PathBuf> {
+        let text = std::fs::read(self.note_path(identity)).ok()?;
+        let note: Note = serde_json::from_slice(&text).ok()?;
+        (note.identity == *identity).then(|| self.find(name, &note.sha256))?
+    }
+
+    /// Notes the hash of a zip file. Failing costs only time at the next start.
+    pub fn remember(&self, identity: &FileIdentity, sha256: &str) {
+        if !identity.has_settled() {
+            return;
+        }
+        let path = self.note_path(identity);
+        let write = || -> io::Result<()> {
+            let folder = path.parent().unwrap_or(&self.packages);
+            std::fs::create_dir_all(folder)?;
+            let note = Note { identity: identity.clone(), sha256: sha256.to_owned() };
+            let partial = tempfile::NamedTempFile::new_in(folder)?;
+            std::fs::write(&partial, serde_json::to_vec(&note)?)?;
+            partial.persist(&path)?;
+            Ok(())
+        };
+        if let Err(error) = write() {
+            tracing::debug!(path = %path.display(), %error, "the zip's hash is not noted");
+        }
+    }
+
+    /// The unpacked folder of a content, if it is whole.
+    pub fn find(&self, name: &str, sha256: &str) -> Option<PathBuf> {
+        let folder = self.packages.join(key(name, sha256));
+        let list: FileList = serde_json::from_slice(&std::fs::read(folder.join(LIST_FILE)).ok()?).ok()?;
+        let whole = |(file, size): (&String, &u64)| {
+            std::fs::metadata(folder.join(file)).is_ok_and(|m| m.is_file() && m.len() == *size)
+        };
+        (list.sha256 == sha256 && list.files.iter().all(whole)).then_some(folder)
+    }
+
+    /// The unpacked folder of a content, made by `fill` if need be. `fill` writes into the folder that it is given and
+    /// returns the names and sizes of its files.
+    pub fn get_or_unpack(
+        &self,
+        name: &str,
+        sha256: &str,
+        total_bytes: u64,
+        fill: impl FnOnce(&Path) -> Result<Vec<(String, u64)>, Error>,
+    ) -> Result<PathBuf, Error> {
+        if let Some(found) = self.find(name, sha256) {
+            return Ok(found);
+        }
+        let key = key(name, sha256);
+        std::fs::create_dir_all(&self.packages).map_err(|e| cache_error(&self.packages, e))?;
+        let _lock = lock(&self.packages.join(format!(".{key}.lock")))?;
+        // Whoever held the lock before may have unpacked it.
+        if let Some(found) = self.find(name, sha256) {
+            return Ok(found);
+        }
+        let partial_prefix = format!(".{key}.partial-");
+        self.remove_leftovers(&partial_prefix);
+        self.check_room(total_bytes, fs4::available_space(&self.packages).ok())?;
+        let partial = tempfile::Builder::new()
+            .prefix(&partial_prefix)
+            .tempdir_in(&self.packages)
+            .map_err(|e| cache_error(&self.packages, e))?;
+        let files = fill(partial.path()).map_err(|e| self.disk_full(e, total_bytes))?;
+        let target = self.packages.join(&key);
+        self.finish(partial, &target, sha256, files).map_err(|e| self.disk_full(e, total_bytes))?;
+        tracing::info!(folder = %target.display(), bytes = total_bytes, "model unpacked");
+        Ok(target)
+    }
+
+    /// Removes a folder that must not be used.
+    pub fn remove(&self, folder: &Path) {
+        if folder.starts_with(&self.packages) {
+            // The list goes first, so that what is left if the rest fails is not whole.
+            std::fs::remove_file(folder.join(LIST_FILE)).ok();
+            std::fs::remove_dir_all(folder).ok();
+        }
+    }
+
+    fn finish(
+        &self,
+        partial: tempfile::TempDir,
+        target: &Path,
+        sha256: &str,
+        files: Vec<(String, u64)>,
+    ) -> Result<(), Error> {
+        let failed = |e| cache_error(target, e);
+        let list = FileList { sha256: sha256.to_owned(), files: files.into_iter().collect() };
+        let list_path = partial.path().join(LIST_FILE);
+        let text = serde_json::to_vec_pretty(&list).map_err(|e| failed(e.into()))?;
+        std::fs::write(&list_path, text).map_err(failed)?;
+        File::open(&list_path).and_then(|f| f.sync_all()).map_err(failed)?;
+        sync_folder(partial.path());
+        if target.exists() {
+            tracing::warn!(folder = %target.display(), "unpacked again: files were missing or changed");
+            self.remove(target);
+        }
+        std::fs::rename(partial.path(), target).map_err(failed)?;
+        // Its content is at the target now; there is nothing left to remove.
+        let _ = partial.keep();
+        sync_folder(&self.packages);
+        Ok(())
+    }
+
+    /// Removes what a process that was killed while unpacking left. Called with the lock held.
+    fn remove_leftovers(&self, prefix: &str) {
+        for entry in std::fs::read_dir(&self.packages).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                std::fs::remove_dir_all(entry.path()).ok();
+            }
+        }
+    }
+
+    fn check_room(&self, needed_bytes: u64, available_bytes: Option<u64>) -> Result<(), Error> {
+        match available_bytes {
+            Some(available_bytes) if available_bytes < needed_bytes => {
+                Err(Error::DiskFull { path: self.packages.clone(), needed_bytes, available_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Turns the system's "no space" into the error that says how much is needed.
+    fn disk_full(&self, error: Error, needed_bytes: u64) -> Error {
+        match error {
+            Error::Cache { source, .. }
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
+                let available_bytes = fs4::available_space(&self.packages).unwrap_or(0);
+                Error::DiskFull { path: self.packages.clone(), needed_bytes, available_bytes }
+            }
+            other => other,
+        }
+    }
+
+    fn note_path(&self, identity: &FileIdentity) -> PathBuf {
+        let digest = Sha256::digest(identity.path.as_bytes());
+        let hex: String = digest.iter().take(KEY_DIGITS / 2).map(|b| format!("{b:02x}")).collect();
+        self.packages.join("index").join(format!("{hex}.json"))
+    }
+}
+
+/// Since 1970; 64 bits last until 2554.
+fn nanoseconds(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The name of a content's folder: readable, and safe on every file system.
+fn key(name: &str, sha256: &str) -> String {
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }
+    };
+    let name: String = name.chars().map(safe).take(64).collect();
+    let name = name.trim_start_matches('.');
+    let digits = sha256.get(..KEY_DIGITS).unwrap_or(sha256);
+    if name.is_empty() { format!("model-{digits}") } else { format!("{name}-{digits}") }
+}
+
+/// Holds a file lock until it is dropped. Where the file system has no locks, two writers do the work twice; the
+/// rename keeps the result whole.
+fn lock(path: &Path) -> Result<File, Error> {
+    let failed = |e| cache_error(path, e);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match fs4::FileExt::try_lock(&file) {
+        Ok(()) => Ok(file),
+        Err(fs4::TryLockError::WouldBlock) => {
+            tracing::info!(lock = %path.display(), "waiting for another process to unpack the model");
+            fs4::FileExt::lock(&file).map_err(failed)?;
+            Ok(file)
+        }
+        Err(fs4::TryLockError::Error(error)) => {
+            tracing::debug!(lock = %path.display(), %error, "no lock here");
+            Ok(file)
+        }
+    }
+}
+
+/// Makes a rename survive a power failure, where folders can be synced.
+fn sync_folder(folder: &Path) {
+    if cfg!(unix) {
+        File::open(folder).and_then(|f| f.sync_all()).ok();
+    }
+}
+
+fn cache_error(path: &Path, source: io::Error) -> Error {
+    Error::Cache { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests;
