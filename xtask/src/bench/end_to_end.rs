@@ -218,9 +218,9 @@ mod tests {
     #[test]
     fn the_first_load_stands_alone_and_ratios_are_peer_over_ours() {
         let text = table(&[runner("ours", &[50.0, 1.0, 3.0]), runner("peer", &[100.0, 4.0, 4.0])]);
-        assert_eq!(row(&text, "load, nothing cached"), ["50.0", "100", "2.00x"]);
+        assert_eq!(row(&text, "load, nothing cached"), ["50", "100", "2.00x"]);
         assert_eq!(row(&text, "load, compiled"), ["2.00", "4.00", "2.00x"]);
-        assert_eq!(row(&text, "time to first token"), ["30.0", "40.0", "1.33x"]);
+        assert_eq!(row(&text, "time to first token"), ["30", "40", "1.33x"]);
         assert_eq!(row(&text, "time per token"), ["-", "-", "-"]);
         assert_eq!(row(&text, "peak memory"), ["3.00", "3.00", "1.00x"]);
     }
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn one_round_and_no_peer_leave_dashes_and_no_ratio() {
         let text = table(&[runner("ours", &[50.0])]);
-        assert_eq!(row(&text, "load, nothing cached"), ["50.0"]);
+        assert_eq!(row(&text, "load, nothing cached"), ["50"]);
         assert_eq!(row(&text, "load, compiled"), ["-"]);
         assert!(!text.contains("peer / ours"), "{text}");
     }

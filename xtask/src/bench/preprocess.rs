@@ -128,8 +128,8 @@ mod tests {
         let lines: Vec<Vec<&str>> =
             text.lines().skip(2).map(|l| l.split('|').map(str::trim).collect()).collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0][1..10], ["large", "rgb", "1", "20.0", "40.0", "60.0", "120", "3.00x", "3.00x"]);
-        assert_eq!(lines[1][1..10], ["large", "rgb", "2", "5.00", "10.0", "-", "-", "-", "-"]);
+        assert_eq!(lines[0][1..10], ["large", "rgb", "1", "20", "40", "60", "120", "3.00x", "3.00x"]);
+        assert_eq!(lines[1][1..10], ["large", "rgb", "2", "5.00", "10", "-", "-", "-", "-"]);
         assert!(!table(&ours, &Collected::default()).contains("hf"));
     }
 }

@@ -11,9 +11,10 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some(f64::midpoint(sorted[sorted.len() / 2 - 1], upper))
 }
 
-/// Three significant digits, without an exponent.
+/// Three significant digits at least, without an exponent.
 pub fn number(value: f64) -> String {
     match value.abs() {
+        v if v >= 10.0 && v.fract() == 0.0 => format!("{value:.0}"),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
@@ -78,7 +79,14 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits() {
-        for (value, want) in [(1234.5, "1234"), (99.95, "100.0"), (12.34, "12.3"), (0.123, "0.12")] {
+        for (value, want) in [
+            (1234.5, "1234"),
+            (99.95, "100.0"),
+            (12.34, "12.3"),
+            (32.0, "32"),
+            (1.0, "1.00"),
+            (0.123, "0.12"),
+        ] {
             assert_eq!(number(value), want);
         }
         assert_eq!(ratio(Some(3.0), Some(2.0)), "1.50x");

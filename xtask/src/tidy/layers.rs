@@ -43,7 +43,15 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "qwen2vl-tests",
         may: &["qwen2vl-testkit"],
-        tests_may: &["qwen2vl-pipeline", "qwen2vl-demo-model"],
+        tests_may: &[
+            "qwen2vl-pipeline",
+            "qwen2vl-package",
+            "qwen2vl-preprocess",
+            "qwen2vl-runtime",
+            "qwen2vl-tokenizer",
+            "qwen2vl-types",
+            "qwen2vl-demo-model",
+        ],
     },
     Layer { name: "xtask", may: &[], tests_may: &[] },
 ];
@@ -105,7 +113,7 @@ mod tests {
             ("qwen2vl-preprocess", "qwen2vl-testkit", true, true),
             ("qwen2vl-preprocess", "qwen2vl-testkit", false, false),
             ("qwen2vl-tests", "qwen2vl-pipeline", true, true),
-            ("qwen2vl-tests", "qwen2vl-runtime", true, false),
+            ("qwen2vl-tests", "qwen2vl-cli", true, false),
             ("xtask", "qwen2vl-types", false, false),
         ];
         for (from, to, for_tests, allowed) in cases {
