@@ -20,7 +20,11 @@ pub const ENV_REQUIRE: &str = "QWEN2VL_REQUIRE_OPENVINO";
 pub fn run(args: &[String]) -> Result<ExitCode> {
     setup::run()?;
     let mut command = cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(args);
+    command.args(["test", "--no-fail-fast"]);
+    if !names_packages(args) {
+        command.arg("--workspace");
+    }
+    command.args(args);
     command.env(ENV_REQUIRE, "1").stdout(Stdio::piped());
     let shown = show(&command);
     let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
@@ -36,6 +40,12 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
     println!("{counts}");
     let good = success && counts.failed == 0 && counts.passed > 0;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether cargo's arguments choose packages, which `--workspace` would override.
+fn names_packages(args: &[String]) -> bool {
+    let for_cargo = args.iter().take_while(|arg| *arg != "--");
+    for_cargo.into_iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
 }
 
 /// Results of all test programs.
@@ -129,6 +139,21 @@ mod tests {
         assert_eq!(count(&format!("{crashed}{OK}")).to_string(), "2 passed, 5 failed, 1 skipped");
         assert_eq!(count(&format!("{OK}{crashed}")).to_string(), "2 passed, 5 failed, 1 skipped");
         assert_eq!(count("running 0 tests\n").to_string(), "0 passed, 1 failed");
+    }
+
+    #[test]
+    fn packages_are_named_before_the_dashes() {
+        let cases: [(&[&str], bool); 5] = [
+            (&[], false),
+            (&["resize"], false),
+            (&["-p", "qwen2vl-types"], true),
+            (&["--package=qwen2vl-types"], true),
+            (&["--", "-p"], false),
+        ];
+        for (args, want) in cases {
+            let args: Vec<String> = args.iter().map(|&a| a.to_owned()).collect();
+            assert_eq!(names_packages(&args), want, "{args:?}");
+        }
     }
 
     #[test]
