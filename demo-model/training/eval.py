@@ -1,0 +1,206 @@
+"""Measures the demo model, and writes question sets with reference answers.
+
+    python eval.py hf HF_DIR                       greedy exact match for each task, transformers in fp32
+    python eval.py ov OV_DIR [--processor HF_DIR]  the same through optimum-intel (OpenVINO)
+    python eval.py write HF_DIR OV_DIR OUT         pictures, truth and both models' answers -> OUT/eval.jsonl
+
+The pictures are held out: other seeds than training's, and other handwritten digits. A box is right with the
+right name and an overlap (intersection over union) of at least 0.5; every other answer must be exactly right.
+"""
+
+import argparse
+import json
+import pathlib
+import random
+import re
+import time
+
+import numpy as np
+import scenes as S
+import sequences as Q
+import torch
+from optimum.intel import OVModelForVisualCausalLM
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+
+SEED = 424200
+
+
+def items(task, n, seed=SEED):
+    """n held-out (scene, question, answer): pictures, texts and source digits that training never saw."""
+    rng = random.Random(seed * 100 + S.TASKS.index(task))
+    out = []
+    for _ in range(n):
+        sc = S.scene(rng, held=True, task=task)
+        _, q, a = rng.choice(sc["qas"])
+        out.append((sc, q, a))
+    return out
+
+
+def iou(a, b):
+    """Overlap of two answers' boxes, 0 when one has none."""
+    m = [re.search(r"\((\d+),(\d+)\),\((\d+),(\d+)\)", s) for s in (a, b)]
+    if not all(m):
+        return 0.0
+    (ax, ay, bx, by), (cx, cy, dx, dy) = ([int(v) for v in k.groups()] for k in m)
+    inter = max(0, min(bx, dx) - max(ax, cx)) * max(0, min(by, dy) - max(ay, cy))
+    union = (bx - ax) * (by - ay) + (dx - cx) * (dy - cy) - inter
+    return inter / union if union > 0 else 0.0
+
+
+def right(task, got, want):
+    """Whether an answer counts."""
+    if task == "box":
+        got_name, want_name = (s.split("<|box_start|>")[0] for s in (got, want))
+        return got_name == want_name and iou(got, want) >= 0.5
+    return got == want
+
+
+def prompt_of(processor, sc, q):
+    """The prompt as the chat template writes it."""
+    media = [dict(type="video")] if "video" in sc else [dict(type="image")] * len(sc["images"])
+    content = media + [dict(type="text", text=q)] if media else q
+    return processor.apply_chat_template(
+        [dict(role="user", content=content)], tokenize=False, add_generation_prompt=True
+    )
+
+
+def encode(processor, batch, suffix=None, change=lambda prompt: prompt):
+    """Model inputs of (scene, question, answer) triples; `suffix` makes the text behind the prompt from the
+    answer, `change` alters the prompt."""
+    kw = {}
+    images = [sc["images"] for sc, _, _ in batch if sc.get("images")]
+    if images:
+        kw["images"] = [im for group in images for im in group]
+    videos = [np.stack([np.array(f) for f in sc["video"]]) for sc, _, _ in batch if "video" in sc]
+    if videos:
+        kw["videos"] = videos
+    text = [change(prompt_of(processor, sc, q)) + (suffix(a) if suffix else "") for sc, q, a in batch]
+    return processor(text=text, padding=len(batch) > 1, return_tensors="pt", **kw)
+
+
+def load_hf(path):
+    """Processor and model in transformers, fp32."""
+    return AutoProcessor.from_pretrained(path), Qwen2VLForConditionalGeneration.from_pretrained(
+        path, dtype=torch.float32
+    ).eval()
+
+
+def load_ov(path, processor=None):
+    """Processor and model in optimum-intel; an export's own processor unless another folder is given."""
+    return AutoProcessor.from_pretrained(processor or path), OVModelForVisualCausalLM.from_pretrained(path)
+
+
+def answers(processor, model, batch):
+    """Greedy answers: (ids without the end token, text) per item."""
+    processor.tokenizer.padding_side = "left"
+    x = encode(processor, batch)
+    with torch.no_grad():
+        y = model.generate(**x, do_sample=False, temperature=None, top_p=None, top_k=None, max_new_tokens=80)
+    out = []
+    for row in y[:, x["input_ids"].shape[1] :].tolist():
+        ids = row[: row.index(Q.END)] if Q.END in row else row
+        out.append((ids, processor.tokenizer.decode(ids, skip_special_tokens=False)))
+    return out
+
+
+def table(processor, model, n, batch):
+    """Prints accuracy and two wrong answers for each task."""
+    total, begin = {}, time.time()
+    for task in S.TASKS:
+        its = items(task, n)
+        got = [text for i in range(0, n, batch) for _, text in answers(processor, model, its[i : i + batch])]
+        triples = list(zip(its, got, strict=True))
+        ok = [right(task, text, a) for (_, _, a), text in triples]
+        total[task] = sum(ok) / n
+        extra = ""
+        if task == "box":
+            overlap = np.mean([iou(text, a) for (_, _, a), text in triples])
+            exact = np.mean([text == a for (_, _, a), text in triples])
+            extra = f"  mean IoU {overlap:.3f} exact {exact:.3f}"
+        wrong = [(q, a, text) for ((_, q, a), text), good in zip(triples, ok, strict=True) if not good][:2]
+        print(f"{task:8s} {total[task]:.3f}{extra}   {wrong}", flush=True)
+    print(f"mean {np.mean(list(total.values())):.3f}  {time.time() - begin:.0f} s", flush=True)
+    print(json.dumps(total), flush=True)
+
+
+# ---------- question sets ----------
+def save_pictures(scene, task, number, out):
+    """Writes a scene's pictures; the part of a row that names them."""
+    if "video" in scene:
+        folder = f"video_{number:02d}"
+        (out / folder).mkdir(exist_ok=True)
+        names, pictures = [f"{folder}/{i}.png" for i in range(len(scene["video"]))], scene["video"]
+    else:
+        letters = "ab" if len(scene["images"]) > 1 else [""]
+        names = [f"{task}_{number:02d}{x}.png" for x in letters[: len(scene["images"])]]
+        pictures = scene["images"]
+    for name, picture in zip(names, pictures, strict=True):
+        picture.save(out / name)
+    return {"video" if "video" in scene else "images": names}
+
+
+def question_set(seed, n):
+    """(task, number, scene, questions) of n scenes a task: two different questions each, of a conversation's one."""
+    for index, task in enumerate(S.TASKS):
+        rng = random.Random(seed * 1000 + index)
+        for number in range(n):
+            scene = S.scene(rng, held=True, task=task)
+            questions = {}
+            for _, q, a in scene["qas"]:
+                if len(questions) < (1 if task == "chat" else 2):
+                    questions.setdefault(q, a)
+            yield task, number, scene, questions
+
+
+def write(hf, ov, out, seed, n):
+    """Writes the pictures and eval.jsonl."""
+    processor, model = load_hf(hf)
+    _, int4 = load_ov(ov, hf)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for task, number, scene, questions in question_set(seed, n):
+        media = save_pictures(scene, task, number, out)
+        for q, a in questions.items():
+            ((hf_ids, hf_text),) = answers(processor, model, [(scene, q, a)])
+            ((ov_ids, ov_text),) = answers(processor, int4, [(scene, q, a)])
+            row = dict(id=len(rows) + 1, task=task, **media, question=q, answer=a)
+            row.update(hf_ids=hf_ids, hf=hf_text, hf_right=right(task, hf_text, a))
+            row.update(int4_ids=ov_ids, int4=ov_text, int4_right=right(task, ov_text, a))
+            if task == "box":
+                row.update(hf_iou=round(iou(hf_text, a), 3), int4_iou=round(iou(ov_text, a), 3))
+            rows.append(row)
+    with open(out / "eval.jsonl", "w") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    right_hf, right_ov = (sum(row[key] for row in rows) for key in ("hf_right", "int4_right"))
+    same = sum(row["hf_ids"] == row["int4_ids"] for row in rows)
+    print(f"{len(rows)} questions; right: {right_hf} transformers, {right_ov} INT4; same ids: {same}")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    hf = commands.add_parser("hf", help="measure a Hugging Face checkpoint")
+    hf.add_argument("model", type=pathlib.Path)
+    ov = commands.add_parser("ov", help="measure an OpenVINO export")
+    ov.add_argument("model", type=pathlib.Path)
+    ov.add_argument("--processor", type=pathlib.Path, help="folder of the processor, if not the export's own")
+    for command in (hf, ov):
+        command.add_argument("--n", type=int, default=200, help="questions for each task")
+    new = commands.add_parser("write", help="write a question set")
+    for name in ("hf", "ov", "out"):
+        new.add_argument(name, type=pathlib.Path)
+    new.add_argument("--seed", type=int, default=11, help="11 gives the pictures of ../eval")
+    new.add_argument("--n", type=int, default=7, help="scenes for each task")
+    args = parser.parse_args()
+    if args.command == "hf":
+        table(*load_hf(args.model), args.n, 50)
+    elif args.command == "ov":
+        table(*load_ov(args.model, args.processor), args.n, 1)
+    else:
+        write(args.hf, args.ov, args.out, args.seed, args.n)
+
+
+if __name__ == "__main__":
+    main()
