@@ -1,3 +1,5 @@
+//! The cache: room, identity, wholeness.
+
 use super::*;
 
 fn cache() -> (tempfile::TempDir, Cache) {

@@ -1,3 +1,5 @@
+//! Entries copied byte for byte, and names that stay inside.
+
 use super::*;
 
 struct Full;
