@@ -21,7 +21,7 @@ fn a_batch_answers_as_single_requests_and_a_bad_one_costs_only_itself() {
     let mut requests: Vec<Request> = singles.iter().map(|(request, _)| request.clone()).collect();
     requests.insert(3, Request::question("What is this?").image("no-such-file.png"));
     let mut results = Vec::new();
-    INT4.run_all(requests, &CancelToken::new(), |index, result| {
+    INT4.run_all(requests.into_iter().map(Ok), &CancelToken::new(), |index, result| {
         assert_eq!(index, results.len());
         results.push(result);
         ControlFlow::Continue(())

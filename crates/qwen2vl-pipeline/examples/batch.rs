@@ -10,7 +10,7 @@ fn main() -> anyhow::Result<()> {
         anyhow::bail!("usage: batch MODEL QUESTION IMAGE...");
     };
     let annotator = Annotator::builder().model(model).max_pixels(1_003_520).build()?;
-    let requests = images.iter().map(|image| Request::question(question).image(image.as_str()));
+    let requests = images.iter().map(|image| Ok(Request::question(question).image(image.as_str())));
     annotator.run_all(requests, &CancelToken::new(), |index, result| {
         match result {
             Ok(annotation) => println!("{}: {}", images[index], annotation.result),

@@ -9,13 +9,14 @@ use crate::{Annotation, Annotator, Error, Request};
 
 impl Annotator {
     /// Answers requests one after the other and hands each result to `on_result` with the request's index, in order.
-    /// One request's error is its own result and ends no other. Ends early when `cancel` is set: the request in work
-    /// ends as `cancelled` and is handed over, later ones are not started.
+    /// One request's error is its own result and ends no other; an input that could not become a request at all is
+    /// handed on in its turn. Ends early when `cancel` is set: the request in work ends as `cancelled` and is handed
+    /// over, later ones are not started.
     ///
     /// Memory is bounded: at most one request is prepared ahead of the one in inference.
-    pub fn run_all<R: Into<Request> + Send>(
+    pub fn run_all(
         &self,
-        requests: impl IntoIterator<Item = R, IntoIter: Send>,
+        requests: impl IntoIterator<Item = Result<Request, Error>, IntoIter: Send>,
         cancel: &CancelToken,
         mut on_result: impl FnMut(usize, Result<Annotation, Error>) -> ControlFlow<()>,
     ) {
@@ -28,18 +29,20 @@ impl Annotator {
                     if cancel.is_cancelled() {
                         return;
                     }
-                    let request = request.into();
-                    let prepared = self.prepare(&request);
-                    if sender.send((request, prepared)).is_err() {
+                    let prepared = request.and_then(|request| {
+                        let prepared = self.prepare(&request)?;
+                        Ok((request, prepared))
+                    });
+                    if sender.send(prepared).is_err() {
                         return;
                     }
                 }
             });
-            for (index, (request, prepared)) in receiver.iter().enumerate() {
+            for (index, prepared) in receiver.iter().enumerate() {
                 if cancel.is_cancelled() {
                     break;
                 }
-                let result = prepared.and_then(|prepared| {
+                let result = prepared.and_then(|(request, prepared)| {
                     self.run_prepared(&request, &prepared, cancel, |_| ControlFlow::Continue(()))
                 });
                 if on_result(index, result).is_break() {

@@ -41,13 +41,13 @@ pub enum Error {
         /// Inputs of the request.
         given: usize,
     },
-    /// A source that is not read.
+    /// An input that is not read.
     #[error("{input}: {reason}")]
     Source {
-        /// The source as given.
+        /// The input as given.
         input: String,
         /// Why it is not read, and what to do.
-        reason: &'static str,
+        reason: String,
     },
     /// Inference.
     #[error(transparent)]

@@ -272,7 +272,7 @@ fn fill_sources(messages: &[Message], request: &Request) -> Result<Media, Error>
                 VideoSource::File(file) => {
                     return Err(Error::Source {
                         input: file.clone(),
-                        reason: "video files are not read; give the video as a list of frames",
+                        reason: "video files are not read; give the video as a list of frames".to_owned(),
                     });
                 }
                 VideoSource::None => {
@@ -300,7 +300,10 @@ fn source_path(source: &str) -> Result<ImageInput, Error> {
     let remote = ["http://", "https://", "data:", "s3://"].iter().any(|scheme| source.starts_with(scheme));
     if remote {
         let input = source.chars().take(80).collect();
-        return Err(Error::Source { input, reason: "only local files are read; download it first" });
+        return Err(Error::Source {
+            input,
+            reason: "only local files are read; download it first".to_owned(),
+        });
     }
     Ok(ImageInput::from(source))
 }

@@ -1,0 +1,264 @@
+//! What can be typed: every flag, its help and its environment variable, once.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use qwen2vl_pipeline::{ImageSize, Precision, RequestOptions};
+
+/// Annotate images with Qwen2-VL on ordinary CPUs.
+///
+/// Without --model the embedded demo model answers: it reads coloured shapes and handwritten digits, nothing else.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask about images: one result per input
+    Annotate(AnnotateArgs),
+    /// Show what the model would be given, as JSON, without inference
+    Inspect(InspectArgs),
+    /// Predict resized size, tokens and peak memory of image sizes, as JSON
+    Plan(PlanArgs),
+    /// Check what is installed, found and usable, and say what to do about the rest
+    Doctor(DoctorArgs),
+    /// Annotate the embedded sample pictures with the embedded demo model
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct AnnotateArgs {
+    /// Image files, folders (searched for images, with subfolders), glob patterns, or JSONL files of
+    /// {"image": path or [paths], "video": [frame paths], "prompt": text}
+    #[arg(required_unless_present = "messages", value_name = "INPUT")]
+    pub inputs: Vec<String>,
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    /// Form of the results
+    #[arg(long, value_enum, default_value_t = Format::Text, env = "QWEN2VL_FORMAT")]
+    pub format: Format,
+    /// Write the results to this file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub generation: GenerationArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Images that go into one prompt, or JSONL files, of which each row is a prompt; none for text alone
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<String>,
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    /// Write the pixel_values of each image and video to this folder as NumPy files
+    #[arg(long, value_name = "DIR")]
+    pub npy: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Image sizes, width x height in pixels, for example 1920x1080
+    #[arg(required = true, value_name = "WxH", value_parser = parse_size)]
+    pub sizes: Vec<ImageSize>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// The most tokens an answer may have
+    #[arg(long, value_name = "N", env = "QWEN2VL_MAX_NEW_TOKENS")]
+    pub max_new_tokens: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print the findings as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PromptArgs {
+    /// The question; JSONL rows may have their own
+    #[arg(short, long, value_name = "TEXT", env = "QWEN2VL_PROMPT", conflicts_with = "messages")]
+    pub prompt: Option<String>,
+    /// Take the prompt verbatim, without the chat template; <|image_pad|> is still expanded
+    #[arg(long, conflicts_with = "messages")]
+    pub raw: bool,
+    /// A conversation in the JSON form of Qwen and OpenAI instead of a prompt; image parts without a source take the
+    /// inputs
+    #[arg(long, value_name = "FILE")]
+    pub messages: Option<PathBuf>,
+    /// Name the images in the prompt: "Picture 1: "
+    #[arg(long, env = "QWEN2VL_ADD_VISION_ID")]
+    pub add_vision_id: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// The model: an OpenVINO export folder or a zip of one [default: the embedded demo model]
+    #[arg(long, value_name = "PATH", env = "QWEN2VL_MODEL")]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// OpenVINO's device name
+    #[arg(long, value_name = "NAME", default_value = "CPU", env = "QWEN2VL_DEVICE")]
+    pub device: String,
+    /// Inference threads [default: all cores]
+    #[arg(long, value_name = "N", env = "QWEN2VL_THREADS")]
+    pub threads: Option<usize>,
+    /// Numeric precision: fast is the device's own choice, f32 does not depend on the CPU and is slower
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Fast, env = "QWEN2VL_PRECISION")]
+    pub precision: PrecisionArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum PrecisionArg {
+    /// The device's own choice.
+    Fast,
+    /// f32 throughout.
+    F32,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(arg: PrecisionArg) -> Self {
+        match arg {
+            PrecisionArg::Fast => Self::Fast,
+            PrecisionArg::F32 => Self::F32,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    /// Fewest pixels of an image after resizing [default: the model's]
+    #[arg(long, value_name = "N", env = "QWEN2VL_MIN_PIXELS")]
+    pub min_pixels: Option<u64>,
+    /// Most pixels of an image after resizing, or "model" for the model's own limit [default: the model's, on a CPU at
+    /// most 1003520]
+    #[arg(long, value_name = "N", env = "QWEN2VL_MAX_PIXELS")]
+    pub max_pixels: Option<MaxPixels>,
+}
+
+/// A number of pixels, or the model's own limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxPixels {
+    Model,
+    Pixels(u64),
+}
+
+impl FromStr for MaxPixels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "model" {
+            return Ok(Self::Model);
+        }
+        text.parse().map(Self::Pixels).map_err(|_| "expected a number of pixels, or \"model\"".to_owned())
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct GenerationArgs {
+    /// The most tokens an answer may have
+    #[arg(long, value_name = "N", env = "QWEN2VL_MAX_NEW_TOKENS")]
+    pub max_new_tokens: Option<usize>,
+    /// Draw from the distribution instead of taking the most probable token [default: the model's]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "QWEN2VL_DO_SAMPLE")]
+    pub do_sample: Option<bool>,
+    /// Divides the logits before drawing [default: the model's]
+    #[arg(long, value_name = "X", env = "QWEN2VL_TEMPERATURE")]
+    pub temperature: Option<f32>,
+    /// Draw among the K most probable tokens; 0 is all [default: the model's]
+    #[arg(long, value_name = "K", env = "QWEN2VL_TOP_K")]
+    pub top_k: Option<usize>,
+    /// Draw among the most probable tokens up to this mass [default: the model's]
+    #[arg(long, value_name = "P", env = "QWEN2VL_TOP_P")]
+    pub top_p: Option<f32>,
+    /// Penalty on tokens already in prompt or answer; 1 is off [default: the model's]
+    #[arg(long, value_name = "X", env = "QWEN2VL_REPETITION_PENALTY")]
+    pub repetition_penalty: Option<f32>,
+    /// Seed of the draws
+    #[arg(long, value_name = "N", env = "QWEN2VL_SEED")]
+    pub seed: Option<u64>,
+}
+
+impl GenerationArgs {
+    /// Puts the given ones into a request's options.
+    pub fn fill(&self, options: &mut RequestOptions) {
+        options.max_new_tokens = self.max_new_tokens;
+        options.do_sample = self.do_sample;
+        options.temperature = self.temperature;
+        options.top_k = self.top_k;
+        options.top_p = self.top_p;
+        options.repetition_penalty = self.repetition_penalty;
+        options.seed = self.seed;
+    }
+}
+
+/// Form of the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The answers; with several inputs each behind its input's name
+    Text,
+    /// One JSON object a line
+    Jsonl,
+}
+
+fn parse_size(text: &str) -> Result<ImageSize, String> {
+    let parsed = text.split_once(['x', 'X', '×']).and_then(|(width, height)| {
+        Some(ImageSize { height: height.trim().parse().ok()?, width: width.trim().parse().ok()? })
+    });
+    parsed.ok_or_else(|| "expected WIDTHxHEIGHT in pixels, for example 1920x1080".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_width_by_height() {
+        assert_eq!(parse_size("1920x1080"), Ok(ImageSize { height: 1080, width: 1920 }));
+        for bad in ["", "1920", "x", "1920x", "-1x5", "1e3x5", "99999999999x1"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn max_pixels_is_a_number_or_model() {
+        assert_eq!("model".parse(), Ok(MaxPixels::Model));
+        assert_eq!("1003520".parse(), Ok(MaxPixels::Pixels(1_003_520)));
+        assert!("lots".parse::<MaxPixels>().is_err());
+    }
+}

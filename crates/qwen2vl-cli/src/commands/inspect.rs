@@ -1,0 +1,127 @@
+//! `qwen2vl inspect`: what the model would be given.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ndarray::ArrayView2;
+use qwen2vl_pipeline::{MediaInfo, PixelValues, Prepared, Processor, Request, RequestOptions};
+use serde_json::{Value, json};
+
+use super::Prompt;
+use crate::args::InspectArgs;
+use crate::inputs::{self, Content, Item};
+use crate::model::{self, Limits};
+use crate::output::print_json;
+use crate::{NOTHING_DONE, SOME_FAILED};
+
+/// Runs the command; the exit code.
+pub fn run(args: &InspectArgs) -> Result<u8> {
+    let prompt = Prompt::read(&args.prompt)?;
+    let processor = model::processor(&args.model)?;
+    let mut options = RequestOptions::default();
+    options.add_vision_id = Some(args.prompt.add_vision_id);
+    let max_pixels = processor.model_pixel_limits().max_pixels;
+    let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
+    if let Some(dir) = &args.npy {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot write {}", dir.display()))?;
+    }
+
+    let items = prompts(&args.inputs);
+    let n_items = items.len();
+    let mut failed = 0;
+    for (index, item) in items.into_iter().enumerate() {
+        let prefix = if n_items > 1 { format!("{index}_") } else { String::new() };
+        let inspected = item.content.map_err(anyhow::Error::msg).and_then(|content| {
+            let request = prompt.request(content, &options);
+            inspect(&processor, &request, args.npy.as_deref(), &prefix, &limits)
+        });
+        match inspected {
+            Ok(object) => print_json(&object)?,
+            Err(error) => {
+                failed += 1;
+                let name = item.name.as_str().map_or_else(|| item.name.to_string(), str::to_owned);
+                let message = format!("{error:#}");
+                // Most errors name their input themselves.
+                let known = name.is_empty() || message.contains(&name);
+                eprintln!("error: {}{message}", if known { String::new() } else { format!("{name}: ") });
+            }
+        }
+    }
+    Ok(match failed {
+        0 => 0,
+        n if n == n_items => NOTHING_DONE,
+        _ => SOME_FAILED,
+    })
+}
+
+/// All images in one prompt; each row of a table is a prompt of its own.
+fn prompts(arguments: &[String]) -> Vec<Item> {
+    let (tables, images): (Vec<String>, Vec<String>) =
+        arguments.iter().cloned().partition(|a| inputs::is_table(a));
+    let mut prompts = Vec::new();
+    if !images.is_empty() || tables.is_empty() {
+        let content = inputs::expand(&images).into_iter().try_fold(Content::default(), |mut all, item| {
+            let content =
+                item.content.map_err(|e| format!("{}: {e}", item.name.as_str().unwrap_or_default()))?;
+            all.images.extend(content.images);
+            Ok(all)
+        });
+        prompts.push(Item { name: "".into(), content });
+    }
+    prompts.extend(inputs::expand(&tables));
+    prompts
+}
+
+fn inspect(
+    processor: &Processor,
+    request: &Request,
+    npy: Option<&Path>,
+    prefix: &str,
+    limits: &Limits,
+) -> Result<Value> {
+    let prepared = processor.prepare(request)?;
+    for notice in prepared.media.iter().filter_map(|m| limits.notice(m.size)) {
+        eprintln!("{notice}");
+    }
+    if let Some(dir) = npy {
+        write_pixels(dir, &format!("{prefix}image"), &prepared.images)?;
+        write_pixels(dir, &format!("{prefix}video"), &prepared.videos)?;
+    }
+    Ok(object(&prepared))
+}
+
+fn object(prepared: &Prepared) -> Value {
+    let (images, videos) = prepared.media.split_at(prepared.images.len());
+    let mut object = json!({
+        "images": images.iter().map(media).collect::<Vec<_>>(),
+        "prompt": prepared.prompt,
+        "input_ids": prepared.encoded.input_ids,
+        "position_ids": prepared.encoded.position_ids,
+        "rope_delta": prepared.encoded.rope_delta,
+    });
+    if !videos.is_empty() {
+        object["videos"] = videos.iter().map(media).collect();
+    }
+    object
+}
+
+fn media(info: &MediaInfo) -> Value {
+    json!({
+        "path": info.input,
+        "size": [info.size.height, info.size.width],
+        "resized": [info.resized.height, info.resized.width],
+        "grid_thw": info.grid_thw,
+        "tokens": info.tokens,
+    })
+}
+
+/// Writes `[n_patches, patch_len]` f32 arrays, numbered in the order of the prompt.
+fn write_pixels(dir: &Path, kind: &str, pixels: &[PixelValues]) -> Result<()> {
+    for (i, values) in pixels.iter().enumerate() {
+        let n_patches = values.grid_thw.n_patches();
+        let array = ArrayView2::from_shape((n_patches, values.data.len() / n_patches), &values.data)?;
+        let path = dir.join(format!("{kind}_{i}.npy"));
+        ndarray_npy::write_npy(&path, &array).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

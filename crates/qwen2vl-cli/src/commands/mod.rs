@@ -1,0 +1,54 @@
+//! One module per command.
+
+pub mod annotate;
+pub mod demo;
+pub mod doctor;
+pub mod inspect;
+pub mod plan;
+
+use anyhow::{Context, Result};
+use qwen2vl_pipeline::{Message, PromptInput, Request, RequestOptions, parse_messages};
+
+use crate::args::PromptArgs;
+use crate::inputs;
+
+/// What is asked when nothing is.
+const DEFAULT_PROMPT: &str = "Describe this image.";
+
+/// The prompt of a run, read once.
+pub struct Prompt {
+    text: Option<String>,
+    raw: bool,
+    messages: Option<Vec<Message>>,
+}
+
+impl Prompt {
+    /// Reads the conversation if one is named.
+    pub fn read(args: &PromptArgs) -> Result<Self> {
+        let messages = args.messages.as_ref().map(|path| {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            parse_messages(&text).with_context(|| path.display().to_string())
+        });
+        Ok(Self { text: args.prompt.clone(), raw: args.raw, messages: messages.transpose()? })
+    }
+
+    /// What rows call the prompt: the question, or the conversation's last text.
+    pub fn text<'a>(&'a self, own: Option<&'a str>) -> &'a str {
+        let conversation = self.messages.as_ref().and_then(|m| m.iter().rev().find_map(Message::text));
+        own.or(self.text.as_deref()).or(conversation).unwrap_or(DEFAULT_PROMPT)
+    }
+
+    /// The request of an item.
+    pub fn request(&self, content: inputs::Content, options: &RequestOptions) -> Request {
+        let own = content.prompt.as_deref();
+        let prompt = match &self.messages {
+            Some(messages) if own.is_none() => PromptInput::Messages(messages.clone()),
+            _ if self.raw => PromptInput::Raw(self.text(own).to_owned()),
+            _ => PromptInput::Question(self.text(own).to_owned()),
+        };
+        let mut request = Request::new(prompt).options(options.clone());
+        request.images = content.images;
+        request.videos = content.videos;
+        request
+    }
+}
