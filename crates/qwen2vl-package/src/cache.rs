@@ -147,15 +147,26 @@ impl Cache {
         let partial_prefix = format!(".{key}.partial-");
         self.remove_leftovers(&partial_prefix);
         self.check_room(total_bytes, fs4::available_space(&self.packages).ok())?;
-        let partial = tempfile::Builder::new()
-            .prefix(&partial_prefix)
-            .tempdir_in(&self.packages)
-            .map_err(|e| cache_error(&self.packages, e))?;
-        let files = fill(partial.path()).map_err(|e| self.disk_full(e, total_bytes))?;
         let target = self.packages.join(&key);
-        self.finish(partial, &target, sha256, files).map_err(|e| self.disk_full(e, total_bytes))?;
+        // Outside, so that what was written is gone again when the free space is looked at.
+        self.unpack(&partial_prefix, &target, sha256, fill).map_err(|e| self.disk_full(e, total_bytes))?;
         tracing::info!(folder = %target.display(), bytes = total_bytes, "model unpacked");
         Ok(target)
+    }
+
+    fn unpack(
+        &self,
+        partial_prefix: &str,
+        target: &Path,
+        sha256: &str,
+        fill: impl FnOnce(&Path) -> Result<Vec<(String, u64)>, Error>,
+    ) -> Result<(), Error> {
+        let partial = tempfile::Builder::new()
+            .prefix(partial_prefix)
+            .tempdir_in(&self.packages)
+            .map_err(|e| cache_error(&self.packages, e))?;
+        let files = fill(partial.path())?;
+        self.finish(partial, target, sha256, files)
     }
 
     /// Removes a folder that must not be used.
