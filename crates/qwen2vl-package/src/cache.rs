@@ -27,6 +27,10 @@ const KEY_DIGITS: usize = 16;
 /// A file whose last change is younger may change again without its time changing.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// Asked for beyond the files' bytes: blocks are larger than their content, and a disk that is full to the last byte
+/// helps nobody.
+const HEADROOM_BYTES: u64 = 8 << 20;
+
 /// The per-user cache: `QWEN2VL_CACHE`, else `$XDG_CACHE_HOME/qwen2vl`, else `~/.cache/qwen2vl`.
 ///
 /// # Errors
@@ -146,10 +150,11 @@ impl Cache {
         }
         let partial_prefix = format!(".{key}.partial-");
         self.remove_leftovers(&partial_prefix);
-        self.check_room(total_bytes, fs4::available_space(&self.packages).ok())?;
+        let needed_bytes = total_bytes.saturating_add(HEADROOM_BYTES);
+        self.check_room(needed_bytes, fs4::available_space(&self.packages).ok())?;
         let target = self.packages.join(&key);
         // Outside, so that what was written is gone again when the free space is looked at.
-        self.unpack(&partial_prefix, &target, sha256, fill).map_err(|e| self.disk_full(e, total_bytes))?;
+        self.unpack(&partial_prefix, &target, sha256, fill).map_err(|e| self.disk_full(e, needed_bytes))?;
         tracing::info!(folder = %target.display(), bytes = total_bytes, "model unpacked");
         Ok(target)
     }
