@@ -127,7 +127,7 @@ pub struct EngineOptions {
     /// Numeric precision.
     pub precision: Precision,
     /// The most prompt tokens computed in one step. Longer prompts go through in pieces, which bounds the memory that
-    /// the attention mask of a prefill needs; at least 1.
+    /// the attention mask of a prefill needs; at least 1. Prompts of more than 4,096 tokens use smaller pieces.
     pub prefill_chunk_tokens: usize,
 }
 

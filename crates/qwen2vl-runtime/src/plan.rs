@@ -10,14 +10,26 @@ use crate::ModelConfig;
 
 const F32: u64 = 4;
 
-/// Rows of the widest activations that OpenVINO holds at once in a vision block: MLP in and out, residual, q, k, v.
-const VISION_ROWS: u64 = 10;
+/// Rows of a vision block's width that OpenVINO holds at once: residual, q, k, v, the MLP's four and their copies.
+const VISION_ROWS: u64 = 18;
 
-/// The same for a block of the language model during prefill.
-const PREFILL_ROWS: u64 = 8;
+/// Bytes for each pair of a token of a prefill's piece and a token before it: the causal mask in the forms that the
+/// graph builds it in, and attention scores.
+const MASK_BYTES: u64 = 36;
 
-/// What the process holds before any model: the program, OpenVINO's libraries, its thread pools.
-const BASE_BYTES: u64 = 160 << 20;
+/// The most such pairs in one piece: longer prompts go through in smaller pieces.
+const MAX_PIECE_PAIRS: usize = 1 << 22;
+
+/// The fewest tokens in a piece: below, the weights would be read too often for too little.
+const MIN_PIECE_TOKENS: usize = 128;
+
+/// What the process holds before any model: the program, OpenVINO's libraries, its thread pools, the tokenizer.
+const BASE_BYTES: u64 = 200 << 20;
+
+/// Tokens that go through the language model at once for a prompt of so many tokens.
+pub(crate) fn piece_tokens(prompt_tokens: usize, most: usize) -> usize {
+    most.min((MAX_PIECE_PAIRS / prompt_tokens.max(1)).max(MIN_PIECE_TOKENS)).max(1)
+}
 
 /// Peak memory of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +61,10 @@ impl MemoryPlan {
             .saturating_mul(2 * text.num_hidden_layers as u64)
             .saturating_mul((text.num_key_value_heads * text.head_dim) as u64)
             .saturating_mul(2);
-        let chunk = (prompt_tokens.min(prefill_chunk_tokens)) as u64;
+        let piece = prompt_tokens.min(piece_tokens(prompt_tokens, prefill_chunk_tokens)) as u64;
         let widest = (text.intermediate_size * 2 + text.hidden_size * 4) as u64;
-        let activations = chunk.saturating_mul(widest).saturating_mul(F32 * PREFILL_ROWS / 4);
-        let mask = chunk.saturating_mul(tokens).saturating_mul(F32 * 2);
+        let activations = piece.saturating_mul(widest).saturating_mul(F32 * 2);
+        let mask = piece.saturating_mul(tokens).saturating_mul(MASK_BYTES);
         let embeddings = (prompt_tokens as u64).saturating_mul(text.hidden_size as u64 * F32);
         let logits = config.vocab_size as u64 * F32 * 2;
         Self {
@@ -66,14 +78,15 @@ impl MemoryPlan {
         }
     }
 
-    /// The peak: the model, and the larger of the two phases, which follow each other.
+    /// The peak: the model and both phases. They follow each other, but the first one's memory is not given back to
+    /// the system at once, and pixel values live until the answer ends.
     pub fn peak_bytes(&self) -> u64 {
         self.model_bytes.saturating_add(self.request_bytes())
     }
 
     /// What the request needs beyond the loaded model.
     pub fn request_bytes(&self) -> u64 {
-        self.vision_bytes.max(self.language_bytes)
+        self.vision_bytes.saturating_add(self.language_bytes)
     }
 }
 
@@ -158,6 +171,20 @@ mod tests {
             MemoryPlan::new(&config(), u64::MAX, Some(grid), usize::MAX, usize::MAX, 1).peak_bytes()
                 == u64::MAX
         );
+    }
+
+    #[test]
+    fn long_prompts_go_through_in_smaller_pieces() {
+        for (prompt, most, want) in [
+            (0, 1024, 1024),
+            (4096, 1024, 1024),
+            (15_577, 1024, 269),
+            (1 << 20, 1024, 128),
+            (9, 5, 5),
+            (9, 0, 1),
+        ] {
+            assert_eq!(piece_tokens(prompt, most), want, "{prompt} {most}");
+        }
     }
 
     #[test]

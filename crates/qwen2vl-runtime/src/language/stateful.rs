@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::last_logits::last_logits_only;
 use crate::native::{Compiled, Native, Request};
+use crate::plan::piece_tokens;
 use crate::{
     CancelToken, EngineOptions, Error, LanguageSession, ModelConfig, ModelFiles, Prompt, VisionEmbeddings,
 };
@@ -121,7 +122,8 @@ impl LanguageSession for StatefulSession<'_> {
         let mut images = Rows::new(prompt.images);
         let mut videos = Rows::new(prompt.videos);
         let mut start = 0;
-        for ids in prompt.input_ids.chunks(self.model.prefill_chunk_tokens.max(1)) {
+        let piece = piece_tokens(prompt.input_ids.len(), self.model.prefill_chunk_tokens);
+        for ids in prompt.input_ids.chunks(piece) {
             if cancel.is_cancelled() {
                 return Ok(None);
             }
