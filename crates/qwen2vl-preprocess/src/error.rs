@@ -38,7 +38,9 @@ pub enum Error {
         reason: String,
     },
     /// More encoded bytes than allowed.
-    #[error("the file has {bytes} bytes, more than the limit of {limit}; raise `DecodeLimits::max_file_bytes`")]
+    #[error(
+        "the file has {bytes} bytes, more than the limit of {limit}; raise `DecodeLimits::max_file_bytes`"
+    )]
     FileTooLarge {
         /// Bytes given.
         bytes: u64,
@@ -106,7 +108,9 @@ pub enum Error {
         width: u32,
     },
     /// An image too long for its width, which `smart_resize` refuses.
-    #[error("the image is {width}x{height}, an aspect ratio of {ratio:.2}; at most {limit} is allowed: crop or pad it")]
+    #[error(
+        "the image is {width}x{height}, an aspect ratio of {ratio:.2}; at most {limit} is allowed: crop or pad it"
+    )]
     AspectRatio {
         /// Height in pixels.
         height: u32,
@@ -118,7 +122,9 @@ pub enum Error {
         limit: f64,
     },
     /// Limits that would make the resized image larger than any side can be.
-    #[error("`min_pixels` = {min_pixels} would make a {width}x{height} image larger than 2^32 pixels a side; lower it")]
+    #[error(
+        "`min_pixels` = {min_pixels} would make a {width}x{height} image larger than 2^32 pixels a side; lower it"
+    )]
     ResizedTooLarge {
         /// Height in pixels.
         height: u32,
@@ -141,7 +147,9 @@ pub enum Error {
     #[error("a video needs at least one frame, but has none")]
     NoFrames,
     /// Frames of one video that differ in size.
-    #[error("frame {index} is {width}x{height}, but frame 0 is {first_width}x{first_height}: frames need one size")]
+    #[error(
+        "frame {index} is {width}x{height}, but frame 0 is {first_width}x{first_height}: frames need one size"
+    )]
     FrameSize {
         /// The frame, from 0.
         index: usize,

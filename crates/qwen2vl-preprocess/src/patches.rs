@@ -108,15 +108,22 @@ mod tests {
     use super::*;
 
     /// The reference's view, permute and reshape, written as one index calculation per value.
-    fn plain(frames: &[&[u8]], grid: GridThw, geometry: PatchGeometry, options: &PreprocessOptions) -> Vec<f32> {
-        let [p, t, m] = [geometry.patch_size, geometry.temporal_patch_size, geometry.merge_size].map(|v| v as usize);
+    fn plain(
+        frames: &[&[u8]],
+        grid: GridThw,
+        geometry: PatchGeometry,
+        options: &PreprocessOptions,
+    ) -> Vec<f32> {
+        let [p, t, m] =
+            [geometry.patch_size, geometry.temporal_patch_size, geometry.merge_size].map(|v| v as usize);
         let (h, w) = (grid.h as usize, grid.w as usize);
         let mut out = Vec::new();
         for (block_y, block_x) in (0..h / m).flat_map(|y| (0..w / m).map(move |x| (y, x))) {
             for (merge_y, merge_x) in (0..m).flat_map(|y| (0..m).map(move |x| (y, x))) {
                 for (channel, time) in (0..3).flat_map(|c| (0..t).map(move |t| (c, t))) {
                     for (y, x) in (0..p).flat_map(|y| (0..p).map(move |x| (y, x))) {
-                        let (row, column) = ((block_y * m + merge_y) * p + y, (block_x * m + merge_x) * p + x);
+                        let (row, column) =
+                            ((block_y * m + merge_y) * p + y, (block_x * m + merge_x) * p + x);
                         let frame = frames[time.min(frames.len() - 1)];
                         let byte = f32::from(frame[(row * w * p + column) * 3 + channel]);
                         let scale = (1.0 / options.rescale_factor) as f32;
@@ -134,7 +141,9 @@ mod tests {
     fn fast_equals_plain_for_every_geometry() {
         let options = PreprocessOptions::default();
         let tables = tables(&options);
-        for (patch_size, temporal_patch_size, merge_size) in [(14, 2, 2), (14, 1, 1), (16, 2, 2), (3, 3, 2), (5, 1, 3)] {
+        for (patch_size, temporal_patch_size, merge_size) in
+            [(14, 2, 2), (14, 1, 1), (16, 2, 2), (3, 3, 2), (5, 1, 3)]
+        {
             let geometry = PatchGeometry { patch_size, temporal_patch_size, merge_size };
             let grid = GridThw { t: 1, h: 2 * merge_size, w: 3 * merge_size };
             let bytes = (grid.n_patches() as u32 * patch_size * patch_size * 3) as usize;

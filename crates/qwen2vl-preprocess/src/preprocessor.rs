@@ -203,7 +203,11 @@ impl Preprocessor {
 
     /// Many images at once, on the threads of the caller's rayon pool. One result per image, in order, each equal to
     /// that of [`Preprocessor::preprocess_with`].
-    pub fn preprocess_batch(&self, images: &[RgbImage], limits: PixelLimits) -> Vec<Result<PixelValues, Error>> {
+    pub fn preprocess_batch(
+        &self,
+        images: &[RgbImage],
+        limits: PixelLimits,
+    ) -> Vec<Result<PixelValues, Error>> {
         images.par_iter().map(|image| self.preprocess_with(image, limits)).collect()
     }
 
@@ -223,7 +227,8 @@ impl Preprocessor {
         reserve::<f32>(len).ok_or(Error::OutOfMemory { bytes: (len as u64).saturating_mul(4) })?;
         let mut data = vec![0.0; len];
         for (group, out) in groups.zip(data.chunks_exact_mut(group_len)) {
-            let resized: Vec<_> = group.iter().map(|frame| resize(frame, resized)).collect::<Result<_, _>>()?;
+            let resized: Vec<_> =
+                group.iter().map(|frame| resize(frame, resized)).collect::<Result<_, _>>()?;
             let pixels: Vec<&[u8]> = resized.iter().map(AsRef::as_ref).collect();
             cut(&pixels, grid, out);
         }

@@ -35,9 +35,8 @@ fn pass(data: &[u8], from: ImageSize, to: ImageSize) -> Result<Vec<u8>, Error> {
         .expect("the data has the length of its size, and bytes are aligned");
     let mut target = Image::from_slice_u8(to.width, to.height, &mut out, PixelType::U8x3)
         .expect("the buffer was made for this size, and bytes are aligned");
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-        .use_alpha(false);
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
     Resizer::new()
         .resize(&source, &mut target, &options)
         .expect("both images have the same pixel type and no crop is asked for");

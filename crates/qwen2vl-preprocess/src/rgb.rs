@@ -68,7 +68,9 @@ impl RgbImage {
             DynamicImage::ImageRgb8(image) => image.into_raw(),
             DynamicImage::ImageLuma8(image) => expand(image.as_raw(), |&[l]: &[u8; 1]| [l; 3]),
             DynamicImage::ImageLumaA8(image) => expand(image.as_raw(), |&[l, a]| alpha.apply([l; 3], a)),
-            DynamicImage::ImageRgba8(image) => expand(image.as_raw(), |&[r, g, b, a]| alpha.apply([r, g, b], a)),
+            DynamicImage::ImageRgba8(image) => {
+                expand(image.as_raw(), |&[r, g, b, a]| alpha.apply([r, g, b], a))
+            }
             DynamicImage::ImageLuma16(image) => expand(image.as_raw(), |&[l]: &[u16; 1]| [high(l); 3]),
             DynamicImage::ImageLumaA16(image) => {
                 expand(image.as_raw(), |&[l, a]| alpha.apply([high(l); 3], high(a)))
@@ -91,6 +93,11 @@ impl RgbImage {
     /// The bytes: `[height, width, 3]`.
     pub fn as_raw(&self) -> &[u8] {
         &self.data
+    }
+
+    /// The pixels, to be changed in place.
+    pub(crate) fn pixels_mut(&mut self) -> &mut [[u8; 3]] {
+        self.data.as_chunks_mut::<3>().0
     }
 
     /// The bytes, given away.

@@ -16,6 +16,9 @@ pub(super) fn decode(
     options: &DecodeOptions,
 ) -> Result<(RgbImage, Orientation), Error> {
     let convert = |error| convert(&error, bytes, format, &options.limits);
+    if format == ImageFormat::WebP && webp_len(bytes) > bytes.len() as u64 {
+        return Err(Error::Truncated { format: name(format), bytes: bytes.len() });
+    }
     let mut decoder = open(bytes, format, &options.limits)?;
     let size = size_of(&decoder);
     // The decoder's own pixels, then RGB.
@@ -23,7 +26,36 @@ pub(super) fn decode(
     options.limits.check(size, bytes_per_pixel)?;
     let orientation = orientation_of(&mut decoder, format);
     let image = DynamicImage::from_decoder(decoder).map_err(convert)?;
-    Ok((RgbImage::from_dynamic_owned(image, options.alpha), orientation))
+    let mut image = RgbImage::from_dynamic_owned(image, options.alpha);
+    if format == ImageFormat::Bmp {
+        widen_as_pillow(bytes, &mut image);
+    }
+    Ok((image, orientation))
+}
+
+/// The length that a WebP file says it has: like libwebp, refuse one that lacks even its last bytes.
+fn webp_len(bytes: &[u8]) -> u64 {
+    let field = bytes.get(4..8).and_then(|b| b.first_chunk::<4>());
+    field.map_or(0, |len| u64::from(u32::from_le_bytes(*len)) + 8)
+}
+
+/// Brings the 5- and 6-bit channels of a 16-bit BMP to 8 bits as Pillow does, by `v * 255 / 31`; the image crate repeats
+/// the high bits instead, which differs by one level in some values.
+fn widen_as_pillow(bytes: &[u8], image: &mut RgbImage) {
+    let word =
+        |at: usize| bytes.get(at..at + 4).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_le_bytes(*b));
+    let green_bits = match (bytes.get(28..30), word(30), word(58)) {
+        (Some([16, 0]), Some(0), _) | (Some([16, 0]), Some(3), Some(0x3E0)) => 5,
+        (Some([16, 0]), Some(3), Some(0x7E0)) => 6,
+        _ => return,
+    };
+    let widen = |value: u8, bits: u32| {
+        let max = (1_u32 << bits) - 1;
+        ((u32::from(value) >> (8 - bits)) * 255 / max) as u8
+    };
+    for [red, green, blue] in image.pixels_mut() {
+        (*red, *green, *blue) = (widen(*red, 5), widen(*green, green_bits), widen(*blue, 5));
+    }
 }
 
 pub(super) fn read_size(bytes: &[u8], format: ImageFormat) -> Result<(ImageSize, Orientation), Error> {

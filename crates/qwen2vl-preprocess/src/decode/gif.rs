@@ -35,7 +35,9 @@ pub(super) fn read_size(bytes: &[u8]) -> Result<(ImageSize, Orientation), Error>
 fn open<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Decoder<&'a [u8]>, Error> {
     let mut options = gif::DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
-    options.set_memory_limit(NonZeroU64::new(limits.max_alloc_bytes).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes));
+    options.set_memory_limit(
+        NonZeroU64::new(limits.max_alloc_bytes).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes),
+    );
     options.read_info(bytes).map_err(|e| convert(e, bytes, limits))
 }
 
@@ -97,9 +99,10 @@ fn convert(error: DecodingError, bytes: &[u8], limits: &DecodeLimits) -> Error {
         DecodingError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
             Error::Truncated { format: FORMAT, bytes: bytes.len() }
         }
-        DecodingError::MemoryLimit | DecodingError::OutOfMemory => {
-            Error::MemoryLimit { bytes: limits.max_alloc_bytes.saturating_add(1), limit: limits.max_alloc_bytes }
-        }
+        DecodingError::MemoryLimit | DecodingError::OutOfMemory => Error::MemoryLimit {
+            bytes: limits.max_alloc_bytes.saturating_add(1),
+            limit: limits.max_alloc_bytes,
+        },
         other => Error::Corrupt { format: FORMAT, reason: other.to_string() },
     }
 }

@@ -61,19 +61,18 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(RgbImage, O
         let orientation = orientation_of(&jpeg);
         let data = match jpeg.components().len() {
             1 | 3 => {
-                let mut started = jpeg.rgb().map_err(corrupt)?;
-                let data = started.read_scanlines::<u8>().map_err(corrupt)?;
-                started.finish().map_err(corrupt)?;
-                data
+                // Not finished: like Pillow, do not miss an end marker when all lines are there.
+                jpeg.rgb().map_err(corrupt)?.read_scanlines::<u8>().map_err(corrupt)?
             }
             4 => {
                 let mut started = jpeg.to_colorspace(ColorSpace::JCS_CMYK).map_err(corrupt)?;
-                let data = started.read_scanlines::<[u8; 4]>().map_err(corrupt)?;
-                started.finish().map_err(corrupt)?;
-                cmyk_to_rgb(&data)
+                cmyk_to_rgb(&started.read_scanlines::<[u8; 4]>().map_err(corrupt)?)
             }
             n => {
-                return Err(Error::Unsupported { format: FORMAT, reason: format!("it has {n} color components") });
+                return Err(Error::Unsupported {
+                    format: FORMAT,
+                    reason: format!("it has {n} color components"),
+                });
             }
         };
         Ok((RgbImage::from_parts(size, data), orientation))
@@ -93,11 +92,14 @@ fn with_jpeg<T>(
     let ended = Cell::new(false);
     let result = super::guarded(image::ImageFormat::Jpeg, || {
         let source = Source { rest: bytes, ended: &ended };
-        let jpeg = Decompress::builder().with_markers(&[Marker::APP(1)]).from_reader(source).map_err(corrupt)?;
+        let jpeg =
+            Decompress::builder().with_markers(&[Marker::APP(1)]).from_reader(source).map_err(corrupt)?;
         read(jpeg)
     });
     match result {
-        Err(Error::Corrupt { .. }) if ended.get() => Err(Error::Truncated { format: FORMAT, bytes: bytes.len() }),
+        Err(Error::Corrupt { .. }) if ended.get() => {
+            Err(Error::Truncated { format: FORMAT, bytes: bytes.len() })
+        }
         other => other,
     }
 }
@@ -128,7 +130,8 @@ fn count_scans(bytes: &[u8]) -> usize {
         .map(|(i, chunk)| {
             let after = (i + 1) << 16;
             let seam = chunk.last() == Some(&0xFF) && bytes.get(after) == Some(&0xDA);
-            let inside = chunk.iter().zip(chunk.iter().skip(1)).filter(|&(&a, &b)| a == 0xFF && b == 0xDA).count();
+            let inside =
+                chunk.iter().zip(chunk.iter().skip(1)).filter(|&(&a, &b)| a == 0xFF && b == 0xDA).count();
             inside + usize::from(seam)
         })
         .sum()
@@ -161,7 +164,8 @@ mod tests {
 
     #[test]
     fn inverted_cmyk_by_hand() {
-        let rgb = cmyk_to_rgb(&[[255, 255, 255, 255], [0, 128, 255, 255], [255, 255, 255, 0], [255, 0, 128, 100]]);
+        let rgb =
+            cmyk_to_rgb(&[[255, 255, 255, 255], [0, 128, 255, 255], [255, 255, 255, 0], [255, 0, 128, 100]]);
         assert_eq!(rgb, [255, 255, 255, 0, 128, 255, 0, 0, 0, 100, 0, 50]);
     }
 }
