@@ -22,3 +22,8 @@ pub use qwen2vl_tokenizer::{
 };
 pub use qwen2vl_types::{GridThw, TokenId};
 pub use request::{ImageInput, PromptInput, Request, RequestOptions, VideoInput};
+
+/// The snippets of the repository's README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct RepositoryReadme;
