@@ -119,8 +119,7 @@ fn decode_limits_can_be_set() {
     if !has_openvino() {
         return;
     }
-    let mut limits = DecodeLimits::default();
-    limits.max_pixels = 1000;
+    let limits = DecodeLimits { max_pixels: 1000, ..DecodeLimits::default() };
     let annotator = Annotator::builder().model(demo_model_dir()).decode_limits(limits).build().unwrap();
     let error = annotator.run(&SET[0].0.request()).unwrap_err().to_string();
     assert!(error.contains("1000"), "{error}");

@@ -43,7 +43,7 @@ fn porting_mistakes_change_the_answers() {
         match *name {
             "none" => assert!(differ <= 2, "{differ} differ without any mistake"),
             _ => {
-                assert!(differ * 5 >= items.len(), "{name} changes only {differ} of {} answers", items.len())
+                assert!(differ * 5 >= items.len(), "{name} changes only {differ} of {} answers", items.len());
             }
         }
     }

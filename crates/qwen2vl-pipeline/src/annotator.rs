@@ -105,7 +105,7 @@ impl AnnotatorBuilder {
     /// Options of every request that does not set its own. Pixel limits set on the builder before are kept where
     /// these options leave them open.
     #[must_use]
-    pub fn defaults(mut self, options: RequestOptions) -> Self {
+    pub fn defaults(mut self, options: &RequestOptions) -> Self {
         self.defaults = options.or(&self.defaults);
         self
     }
