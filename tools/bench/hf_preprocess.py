@@ -1,8 +1,10 @@
 """Times Hugging Face's fast Qwen2-VL image processor by the protocol of the example preprocess_timing.
 
-    python hf_preprocess.py --make DIR             # writes 640x480.jpg, 1920x1080.jpg and 4032x3024.jpg
-    python hf_preprocess.py --images DIR --rounds 5
+    python hf_preprocess.py [--images DIR] [--rounds N]
+    python hf_preprocess.py --make DIR
 
+Reads 640x480.jpg, 1920x1080.jpg and 4032x3024.jpg and makes those that are missing; both programs take
+target/preprocess-bench if no folder is given.
 One JSON line per case, source and thread count: {"case", "from": "rgb" or "jpeg", "threads", "wall_ms", "cpu_ms"}.
 """
 import argparse
@@ -16,12 +18,15 @@ from PIL import Image, ImageOps
 
 CASES = [(640, 480), (1920, 1080), (4032, 3024)]
 BATCH_CASE, BATCH = (1920, 1080), 8
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "target" / "preprocess-bench"
 
 
 def make(folder):
     """Noise with the spectrum of photographs (1/f), seeded."""
     folder.mkdir(parents=True, exist_ok=True)
     for width, height in CASES:
+        if (folder / f"{width}x{height}.jpg").exists():
+            continue
         rng = np.random.default_rng(width)
         frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
         frequency[0, 0] = 1
@@ -71,24 +76,23 @@ def bench(folder, rounds):
         rgb.print()
         jpeg.print()
         if (width, height) == BATCH_CASE:
-            batch = Times(f"batch of {BATCH} {case}", "rgb", 1)
+            rgb, jpeg = (Times(f"batch of {BATCH} {case}", source, 1) for source in ("rgb", "jpeg"))
             for _ in range(rounds):
-                batch.measure(lambda: from_rgb([image] * BATCH))
-            batch.print()
+                rgb.measure(lambda: from_rgb([image] * BATCH))
+                jpeg.measure(lambda: from_rgb([load(data) for _ in range(BATCH)]))
+            rgb.print()
+            jpeg.print()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--make", type=pathlib.Path, metavar="DIR", help="write the JPEG files and stop")
-    parser.add_argument("--images", type=pathlib.Path, metavar="DIR", help="folder with the JPEG files")
+    parser.add_argument("--images", type=pathlib.Path, metavar="DIR", help="folder with the JPEG files", default=FOLDER)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    if args.make:
-        make(args.make)
-    elif args.images:
+    make(args.make or args.images)
+    if not args.make:
         bench(args.images, args.rounds)
-    else:
-        parser.error("give --make or --images")
 
 
 if __name__ == "__main__":

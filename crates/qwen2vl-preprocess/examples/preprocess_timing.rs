@@ -1,22 +1,24 @@
 //! Times preprocessing by the same protocol as `tools/bench/hf_preprocess.py`, so that a harness can alternate the two.
 //!
-//! `preprocess_timing --images DIR [--rounds N]` reads 640x480.jpg, 1920x1080.jpg and 4032x3024.jpg and prints one JSON
-//! line per case, source and thread count.
+//! `preprocess_timing [--images DIR] [--rounds N]` reads 640x480.jpg, 1920x1080.jpg and 4032x3024.jpg, makes those that
+//! are missing, and prints one JSON line per case, source and thread count. Both programs take `target/preprocess-bench`
+//! if no folder is given.
 
 use std::error::Error;
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use qwen2vl_preprocess::{
     DecodeOptions, PixelLimits, PreprocessOptions, Preprocessor, RgbImage, decode_image,
 };
 use rayon::ThreadPool;
+use rayon::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 
-const CASES: [&str; 3] = ["640x480", "1920x1080", "4032x3024"];
+const CASES: [(usize, usize); 3] = [(640, 480), (1920, 1080), (4032, 3024)];
 const BATCH_CASE: &str = "1920x1080";
-const BATCH: usize = 16;
+const BATCH: usize = 8;
 
 #[derive(Default)]
 struct Times {
@@ -52,16 +54,20 @@ struct Bench {
 }
 
 impl Bench {
-    fn from_rgb(&self, image: &RgbImage) {
+    fn run_rgb(&self, image: &RgbImage) {
         black_box(self.preprocessor.preprocess_with(image, self.limits).expect("the image is good"));
     }
 
-    fn from_jpeg(&self, bytes: &[u8]) {
-        self.from_rgb(&decode_image(bytes, &DecodeOptions::default()).expect("the file is good"));
+    fn run_jpeg(&self, bytes: &[u8]) {
+        self.run_rgb(&decode_image(bytes, &DecodeOptions::default()).expect("the file is good"));
     }
 
-    fn batch(&self, pool: &ThreadPool, images: &[RgbImage]) {
+    fn batch_rgb(&self, pool: &ThreadPool, images: &[RgbImage]) {
         black_box(pool.install(|| self.preprocessor.preprocess_batch(images, self.limits)));
+    }
+
+    fn batch_jpeg(&self, pool: &ThreadPool, bytes: &[u8]) {
+        pool.install(|| (0..BATCH).into_par_iter().for_each(|_| self.run_jpeg(bytes)));
     }
 }
 
@@ -69,45 +75,107 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (images, rounds) = arguments()?;
     let preprocessor = Preprocessor::new(PreprocessOptions::default())?;
     let bench = Bench { limits: preprocessor.options().pixel_limits, preprocessor };
-    for case in CASES {
-        let bytes = std::fs::read(Path::new(&images).join(format!("{case}.jpg")))?;
+    for (width, height) in CASES {
+        let case = &format!("{width}x{height}");
+        let bytes = jpeg_file(&images.join(format!("{case}.jpg")), width, height)?;
         let image = decode_image(&bytes, &DecodeOptions::default())?;
         let (mut rgb, mut jpeg) = (Times::default(), Times::default());
-        bench.from_jpeg(&bytes);
+        bench.run_jpeg(&bytes);
         for _ in 0..rounds {
-            rgb.measure(|| bench.from_rgb(&image));
-            jpeg.measure(|| bench.from_jpeg(&bytes));
+            rgb.measure(|| bench.run_rgb(&image));
+            jpeg.measure(|| bench.run_jpeg(&bytes));
         }
         rgb.print(case, "rgb", 1);
         jpeg.print(case, "jpeg", 1);
         if case == BATCH_CASE {
-            let images = vec![image; BATCH];
-            let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let (one, two) = (pool(1)?, pool(2)?);
-            let (mut alone, mut together) = (Times::default(), Times::default());
-            bench.batch(&two, &images);
-            for _ in 0..rounds {
-                alone.measure(|| bench.batch(&one, &images));
-                together.measure(|| bench.batch(&two, &images));
-            }
-            let name = format!("batch of {BATCH} {case}");
-            alone.print(&name, "rgb", 1);
-            together.print(&name, "rgb", 2);
+            batches(&bench, &bytes, image, rounds)?;
         }
     }
     Ok(())
 }
 
-fn arguments() -> Result<(String, usize), Box<dyn Error>> {
-    let (mut images, mut rounds) = (None, 5);
+/// A batch on one thread and on two, in turns.
+fn batches(bench: &Bench, bytes: &[u8], image: RgbImage, rounds: usize) -> Result<(), Box<dyn Error>> {
+    let name = format!("batch of {BATCH} {BATCH_CASE}");
+    let images = vec![image; BATCH];
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pools = [pool(1)?, pool(2)?];
+    let (mut rgb, mut jpeg): ([Times; 2], [Times; 2]) = Default::default();
+    bench.batch_rgb(&pools[1], &images);
+    for _ in 0..rounds {
+        for (pool, (rgb, jpeg)) in pools.iter().zip(rgb.iter_mut().zip(&mut jpeg)) {
+            rgb.measure(|| bench.batch_rgb(pool, &images));
+            jpeg.measure(|| bench.batch_jpeg(pool, bytes));
+        }
+    }
+    for (threads, (rgb, jpeg)) in rgb.iter().zip(&jpeg).enumerate() {
+        rgb.print(&name, "rgb", threads + 1);
+        jpeg.print(&name, "jpeg", threads + 1);
+    }
+    Ok(())
+}
+
+fn arguments() -> Result<(PathBuf, usize), Box<dyn Error>> {
+    let mut images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/preprocess-bench");
+    let mut rounds = 5;
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
         let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
-            "--images" => images = Some(value),
+            "--images" => images = value.into(),
             "--rounds" => rounds = value.parse()?,
             _ => return Err(format!("unknown argument {name}").into()),
         }
     }
-    Ok((images.ok_or("usage: preprocess_timing --images DIR [--rounds N]")?, rounds))
+    Ok((images, rounds))
+}
+
+/// The file's bytes; a missing file is made first.
+fn jpeg_file(path: &Path, width: usize, height: usize) -> Result<Vec<u8>, Box<dyn Error>> {
+    if !path.exists() {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, make_jpeg(width, height)?)?;
+    }
+    Ok(std::fs::read(path)?)
+}
+
+/// Octaves of smooth noise, about the spectrum of photographs; baseline JPEG, quality 85, 4:2:0.
+fn make_jpeg(width: usize, height: usize) -> Result<Vec<u8>, Box<dyn Error>> {
+    let level = |x: usize, y: usize, channel: u32| {
+        let octaves =
+            (1..=8).map(|octave| smooth_noise(x, y, octave, channel) * f64::from(1 << octave) / 4.0);
+        (128.0 + octaves.sum::<f64>()).clamp(0.0, 255.0) as u8
+    };
+    let pixel = |i: usize| [0, 1, 2].map(|channel| level(i % width, i / width, channel));
+    let rgb: Vec<u8> = (0..width * height).into_par_iter().flat_map_iter(pixel).collect();
+
+    let mut encoder = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
+    encoder.set_fastest_defaults();
+    encoder.set_size(width, height);
+    encoder.set_quality(85.0);
+    encoder.set_chroma_sampling_pixel_sizes((2, 2), (2, 2));
+    let mut started = encoder.start_compress(Vec::new())?;
+    started.write_scanlines(&rgb)?;
+    Ok(started.finish()?)
+}
+
+/// From -1 to 1: hashed values on a grid of `2^octave` pixels, joined linearly. Channels share most of it.
+fn smooth_noise(x: usize, y: usize, octave: u32, channel: u32) -> f64 {
+    let corner = |cx: usize, cy: usize| {
+        let hash = |salt: u32| {
+            let mut h = (cx as u32).wrapping_mul(0x9E37_79B1) ^ (cy as u32).wrapping_mul(0x85EB_CA77);
+            h ^= (octave * 7 + salt).wrapping_mul(0xC2B2_AE3D);
+            h = (h ^ (h >> 15)).wrapping_mul(0x2C1B_3C6D);
+            f64::from((h ^ (h >> 13)) & 0xFFFF) / 32767.5 - 1.0
+        };
+        0.8 * hash(0) + 0.2 * hash(channel + 1)
+    };
+    let (cx, cy, side) = (x >> octave, y >> octave, (1_usize << octave) as f64);
+    let mix = |a: f64, b: f64, t: f64| a + (b - a) * t;
+    let (tx, ty) = ((x as f64 / side).fract(), (y as f64 / side).fract());
+    let (top, bottom) =
+        (mix(corner(cx, cy), corner(cx + 1, cy), tx), mix(corner(cx, cy + 1), corner(cx + 1, cy + 1), tx));
+    mix(top, bottom, ty)
 }

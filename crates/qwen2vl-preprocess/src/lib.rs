@@ -1,8 +1,9 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod decode;
 mod error;
+mod memory;
 mod patches;
 mod preprocessor;
 mod resize;

@@ -9,8 +9,9 @@ use ndarray::ArrayView2;
 use qwen2vl_types::{GridThw, PatchGeometry};
 use rayon::prelude::*;
 
+use crate::memory::zeroed;
 use crate::patches::{self, Tables};
-use crate::resize::{reserve, resize};
+use crate::resize::resize;
 use crate::{Error, ImageSize, PixelLimits, RgbImage, smart_resize};
 
 /// What `preprocessor_config.json` says; by default that of Qwen2-VL-2B-Instruct. Resizing is bicubic (`resample` 3).
@@ -224,8 +225,8 @@ impl Preprocessor {
         let grid_thw = GridThw { t: groups.len() as u32, ..grid };
         let group_len = grid.n_patches().saturating_mul(self.options.geometry.patch_len());
         let len = group_len.saturating_mul(groups.len());
-        reserve::<f32>(len).ok_or(Error::OutOfMemory { bytes: (len as u64).saturating_mul(4) })?;
-        let mut data = vec![0.0; len];
+        let mut data = zeroed(len, |len| vec![0.0_f32; len])
+            .ok_or(Error::OutOfMemory { bytes: (len as u64).saturating_mul(4) })?;
         for (group, out) in groups.zip(data.chunks_exact_mut(group_len)) {
             let resized: Vec<_> =
                 group.iter().map(|frame| resize(frame, resized)).collect::<Result<_, _>>()?;
@@ -236,6 +237,11 @@ impl Preprocessor {
     }
 }
 
-fn check(name: &'static str, value: impl ToString, good: bool, rule: &'static str) -> Result<(), Error> {
+fn check(
+    name: &'static str,
+    value: impl ToString + Copy,
+    good: bool,
+    rule: &'static str,
+) -> Result<(), Error> {
     if good { Ok(()) } else { Err(Error::Option { name, value: value.to_string(), rule }) }
 }

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
+use crate::memory::zeroed;
 use crate::{Error, ImageSize, RgbImage};
 
 /// The RGB bytes of `image` at the size `to`.
@@ -29,8 +30,7 @@ pub(crate) fn resize(image: &RgbImage, to: ImageSize) -> Result<Cow<'_, [u8]>, E
 fn pass(data: &[u8], from: ImageSize, to: ImageSize) -> Result<Vec<u8>, Error> {
     let out_of_memory = || Error::OutOfMemory { bytes: to.pixels().saturating_mul(3) };
     let bytes = usize::try_from(to.pixels().saturating_mul(3)).map_err(|_| out_of_memory())?;
-    reserve::<u8>(bytes).ok_or_else(out_of_memory)?;
-    let mut out = vec![0; bytes];
+    let mut out = zeroed(bytes, |len| vec![0_u8; len]).ok_or_else(out_of_memory)?;
     let source = ImageRef::new(from.width, from.height, data, PixelType::U8x3)
         .expect("the data has the length of its size, and bytes are aligned");
     let mut target = Image::from_slice_u8(to.width, to.height, &mut out, PixelType::U8x3)
@@ -41,10 +41,4 @@ fn pass(data: &[u8], from: ImageSize, to: ImageSize) -> Result<Vec<u8>, Error> {
         .resize(&source, &mut target, &options)
         .expect("both images have the same pixel type and no crop is asked for");
     Ok(out)
-}
-
-/// Whether `len` values can be had. The memory itself is then asked for zeroed, which costs nothing for fresh pages and
-/// which no fallible call offers.
-pub(crate) fn reserve<T>(len: usize) -> Option<()> {
-    Vec::<T>::new().try_reserve_exact(len).ok()
 }

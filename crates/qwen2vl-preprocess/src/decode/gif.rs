@@ -67,7 +67,7 @@ struct Colors {
 
 impl Colors {
     fn new(palette: &[u8], transparent: Option<u8>, alpha: AlphaMode) -> Self {
-        // Without a palette, and past the end of a short one, Pillow has grey levels.
+        // Past the end of a short palette Pillow has grey levels. A GIF without any palette is refused by the decoder.
         let mut table: [[u8; 3]; 256] = std::array::from_fn(|i| [i as u8; 3]);
         for (color, entry) in table.iter_mut().zip(palette.as_chunks::<3>().0) {
             *color = *entry;

@@ -67,7 +67,7 @@ fn webp_header(width: u32, height: u32) -> Vec<u8> {
 }
 
 fn gif_header(width: u16, height: u16) -> Vec<u8> {
-    let mut file = b"GIF89a\x01\0\x01\0\0\0\0,\0\0\0\0".to_vec();
+    let mut file = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0".to_vec();
     file.extend([width.to_le_bytes(), height.to_le_bytes()].concat());
     file.extend(b"\0\x08\x02\x4c\x01\0;");
     file
