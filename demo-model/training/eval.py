@@ -2,6 +2,7 @@
 
     python eval.py hf HF_DIR                       greedy exact match for each task, transformers in fp32
     python eval.py ov OV_DIR [--processor HF_DIR]  the same through optimum-intel (OpenVINO)
+    python eval.py cli PROGRAM [-- OPTION...]      the same through the command `qwen2vl annotate`
     python eval.py write HF_DIR OV_DIR OUT         pictures, truth and both models' answers -> OUT/eval.jsonl
 
 The pictures are held out: other seeds than training's, and other handwritten digits. A box is right with the
@@ -13,6 +14,8 @@ import json
 import pathlib
 import random
 import re
+import subprocess
+import tempfile
 import time
 
 import numpy as np
@@ -103,13 +106,36 @@ def answers(processor, model, batch):
     return out
 
 
-def table(processor, model, n, batch):
+def answer_texts(processor, model, batch):
+    """What asks a model for the texts of its answers, so many at once."""
+    return lambda its: [t for i in range(0, len(its), batch) for _, t in answers(processor, model, its[i : i + batch])]
+
+
+def command_texts(program, options):
+    """The same through the command line."""
+
+    def ask(its):
+        with tempfile.TemporaryDirectory() as folder:
+            out, rows = pathlib.Path(folder), []
+            for number, (scene, question, _) in enumerate(its):
+                named = save_pictures(scene, "scene", number, out)
+                media = {"image" if kind == "images" else kind: names for kind, names in named.items() if names}
+                rows.append(json.dumps(dict(media, prompt=question)))
+            table = out / "questions.jsonl"
+            table.write_text("\n".join(rows))
+            command = [program, "annotate", table, "--format", "jsonl", *options]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        return [json.loads(line)["result"] for line in done.stdout.splitlines()]
+
+    return ask
+
+
+def table(ask, n):
     """Prints accuracy and two wrong answers for each task."""
     total, begin = {}, time.time()
     for task in S.TASKS:
         its = items(task, n)
-        got = [text for i in range(0, n, batch) for _, text in answers(processor, model, its[i : i + batch])]
-        triples = list(zip(its, got, strict=True))
+        triples = list(zip(its, ask(its), strict=True))
         ok = [right(task, text, a) for (_, _, a), text in triples]
         total[task] = sum(ok) / n
         extra = ""
@@ -186,7 +212,10 @@ def main():
     ov = commands.add_parser("ov", help="measure an OpenVINO export")
     ov.add_argument("model", type=pathlib.Path)
     ov.add_argument("--processor", type=pathlib.Path, help="folder of the processor, if not the export's own")
-    for command in (hf, ov):
+    cli = commands.add_parser("cli", help="measure through the command line")
+    cli.add_argument("program", help="the command qwen2vl")
+    cli.add_argument("options", nargs="*", help="options of `qwen2vl annotate`, behind --")
+    for command in (hf, ov, cli):
         command.add_argument("--n", type=int, default=200, help="questions for each task")
     new = commands.add_parser("write", help="write a question set")
     for name in ("hf", "ov", "out"):
@@ -195,9 +224,11 @@ def main():
     new.add_argument("--n", type=int, default=7, help="scenes for each task")
     args = parser.parse_args()
     if args.command == "hf":
-        table(*load_hf(args.model), args.n, 50)
+        table(answer_texts(*load_hf(args.model), 50), args.n)
     elif args.command == "ov":
-        table(*load_ov(args.model, args.processor), args.n, 1)
+        table(answer_texts(*load_ov(args.model, args.processor), 1), args.n)
+    elif args.command == "cli":
+        table(command_texts(args.program, args.options), args.n)
     else:
         write(args.hf, args.ov, args.out, args.seed, args.n)
 
