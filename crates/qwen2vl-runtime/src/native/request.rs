@@ -1,5 +1,7 @@
 //! One inference request with checked inputs and outputs.
 
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use openvino::{ElementType, InferRequest, Shape, Tensor};
 
 use super::failed;
@@ -77,7 +79,7 @@ impl Request {
         self.inner.infer().map_err(|e| failed(&format!("run {}", self.name), &e))
     }
 
-    /// Reads an f32 output; the view ends before the request can run again.
+    /// Reads an output as f32, widening f16 and bf16; the view ends before the request can run again.
     pub(crate) fn read_f32<R>(
         &mut self,
         output: &str,
@@ -87,18 +89,75 @@ impl Request {
         let fail = |e: &openvino::InferenceError| failed(&action, e);
         let tensor = self.inner.get_tensor(output).map_err(|e| fail(&e))?;
         let element = tensor.get_element_type().map_err(|e| fail(&e))?;
-        if element != ElementType::F32 {
-            return Err(Error::ModelMismatch {
-                model: self.name,
-                detail: format!("output {output:?} has element type {element}, expected f32"),
-            });
-        }
         let shape = tensor.get_shape().map_err(|e| fail(&e))?;
         let dims: Vec<usize> =
             shape.get_dimensions().iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect();
         if dims.contains(&0) {
             return Ok(read(&dims, &[]));
         }
-        Ok(read(&dims, tensor.get_data::<f32>().map_err(|e| fail(&e))?))
+        // Each view has the element type that the tensor says it has.
+        match element {
+            ElementType::F32 => Ok(read(&dims, tensor.get_data::<f32>().map_err(|e| fail(&e))?)),
+            ElementType::F16 => {
+                let narrow = tensor.get_data::<f16>().map_err(|e| fail(&e))?;
+                Ok(read(&dims, &narrow.to_f32_vec()))
+            }
+            ElementType::Bf16 => {
+                let narrow = tensor.get_data::<bf16>().map_err(|e| fail(&e))?;
+                Ok(read(&dims, &narrow.to_f32_vec()))
+            }
+            other => Err(Error::ModelMismatch {
+                model: self.name,
+                detail: format!("output {output:?} has element type {other}, expected a float"),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::native::Native;
+    use crate::{EngineOptions, Error, library};
+
+    /// `y = Convert(x)`.
+    const CONVERT: &str = r#"<?xml version="1.0"?><net name="convert" version="11"><layers>
+<layer id="0" name="x" type="Parameter" version="opset1"><data shape="4" element_type="f32"/>
+<output><port id="0" precision="FP32" names="x"><dim>4</dim></port></output></layer>
+<layer id="1" name="y" type="Convert" version="opset1"><data destination_type="TYPE"/>
+<input><port id="0" precision="FP32"><dim>4</dim></port></input>
+<output><port id="1" precision="PRECISION" names="y"><dim>4</dim></port></output></layer>
+<layer id="2" name="r" type="Result" version="opset1">
+<input><port id="0" precision="PRECISION"><dim>4</dim></port></input></layer></layers><edges>
+<edge from-layer="0" from-port="0" to-layer="1" to-port="0"/><edge from-layer="1" from-port="1" to-layer="2" to-port="0"/>
+</edges></net>"#;
+
+    fn convert(kind: &str, precision: &str) -> Result<Vec<f32>, Error> {
+        let name = format!("qwen2vl-convert-{kind}-{}.xml", std::process::id());
+        let xml = std::env::temp_dir().join(name);
+        std::fs::write(&xml, CONVERT.replace("TYPE", kind).replace("PRECISION", precision)).unwrap();
+        std::fs::write(xml.with_extension("bin"), [0; 8]).unwrap();
+        let mut native = Native::start(&EngineOptions::default())?;
+        let compiled = native.compile("convert", &xml, &xml.with_extension("bin"), |_| Ok(()))?;
+        let mut request = compiled.request()?;
+        request.set_f32("x", &[4], |x| {
+            x.copy_from_slice(&[0.0, -1.5, 2.25, 300.0]);
+            Ok::<(), Error>(())
+        })?;
+        request.infer()?;
+        std::fs::remove_file(&xml).unwrap();
+        std::fs::remove_file(xml.with_extension("bin")).unwrap();
+        request.read_f32("y", |_, y| y.to_vec())
+    }
+
+    #[test]
+    fn narrow_floats_are_widened_and_other_types_refused() {
+        if let Err(error) = library::locate(None) {
+            return qwen2vl_testkit::skip(&error);
+        }
+        for (kind, precision) in [("f32", "FP32"), ("f16", "FP16"), ("bf16", "BF16")] {
+            assert_eq!(convert(kind, precision).unwrap(), [0.0, -1.5, 2.25, 300.0], "{kind}");
+        }
+        let error = convert("i32", "I32").unwrap_err().to_string();
+        assert!(error.contains("convert") && error.contains("\"y\"") && error.contains("float"), "{error}");
     }
 }
