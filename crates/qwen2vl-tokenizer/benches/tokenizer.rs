@@ -20,7 +20,7 @@ fn benches(criterion: &mut Criterion) {
     prompt.extend(vec![151_655; 39 * 69]);
     prompt.push(151_653);
     criterion.bench_function("rope_index 1080p", |b| {
-        b.iter(|| rope_index(&prompt, &[[1, 78, 138]], &[] as &[[u32; 3]]));
+        b.iter(|| rope_index(&prompt, &[[1, 78, 138]], &[]));
     });
 }
 

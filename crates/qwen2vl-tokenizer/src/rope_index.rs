@@ -44,7 +44,7 @@ pub struct RopeIndex {
 ///
 /// // Text, <|vision_start|>, a grid of 2x4 patches (1x2 tokens), <|vision_end|>.
 /// let ids = [9, 151652, 151655, 151655, 151653];
-/// let index = rope_index(&ids, &[[1, 2, 4]], &[] as &[[u32; 3]])?;
+/// let index = rope_index(&ids, &[[1, 2, 4]], &[])?;
 /// assert_eq!(index.position_ids, [vec![0, 1, 2, 2, 4], vec![0, 1, 2, 2, 4], vec![0, 1, 2, 3, 4]]);
 /// assert_eq!(index.rope_delta, 0);
 /// # Ok::<(), qwen2vl_tokenizer::Error>(())
@@ -53,14 +53,13 @@ pub struct RopeIndex {
 /// # Errors
 ///
 /// As [`rope_index_with`].
-pub fn rope_index<I, V>(
+pub fn rope_index<G>(
     input_ids: &[TokenId],
-    image_grid_thw: &[I],
-    video_grid_thw: &[V],
+    image_grid_thw: &[G],
+    video_grid_thw: &[G],
 ) -> Result<RopeIndex, Error>
 where
-    I: Copy + Into<GridThw>,
-    V: Copy + Into<GridThw>,
+    G: Copy + Into<GridThw>,
 {
     rope_index_with(&VisionTokens::default(), 2, input_ids, image_grid_thw, video_grid_thw)
 }
@@ -71,16 +70,15 @@ where
 ///
 /// [`Error::PlaceholderTokens`] if the placeholder tokens of a kind are not as many as its grids need,
 /// [`Error::PlaceholderRun`] if those of one image or video do not stand in a row, [`Error::PlaceholderCount`] if more images or videos are opened by `vision_start` than there are grids.
-pub fn rope_index_with<I, V>(
+pub fn rope_index_with<G>(
     tokens: &VisionTokens,
     merge_size: u32,
     input_ids: &[TokenId],
-    image_grid_thw: &[I],
-    video_grid_thw: &[V],
+    image_grid_thw: &[G],
+    video_grid_thw: &[G],
 ) -> Result<RopeIndex, Error>
 where
-    I: Copy + Into<GridThw>,
-    V: Copy + Into<GridThw>,
+    G: Copy + Into<GridThw>,
 {
     let mut images = Kind::new("image", tokens.image_pad, merge_size, image_grid_thw, tokens, input_ids)?;
     let mut videos = Kind::new("video", tokens.video_pad, merge_size, video_grid_thw, tokens, input_ids)?;
@@ -213,7 +211,7 @@ mod tests {
     #[test]
     fn a_video_steps_by_one_per_temporal_patch() {
         let ids = [151_652, 151_656, 151_656, 151_656, 151_656, 151_653];
-        let index = rope_index(&ids, NONE, &[[2, 2, 4]]).unwrap();
+        let index = rope_index(&ids, &[], &[[2, 2, 4]]).unwrap();
         assert_eq!(index.position_ids[0], [0, 1, 1, 2, 2, 3]);
         assert_eq!(index.position_ids[1], [0, 1, 1, 1, 1, 3]);
         assert_eq!(index.position_ids[2], [0, 1, 2, 1, 2, 3]);
@@ -230,12 +228,12 @@ mod tests {
             (vec![[1, 2, 4], [1, 2, 4]], ["2 image", "need 4"]),
             (vec![[u32::MAX; 3]], ["2 image", "need"]),
         ] {
-            let error = rope_index(&ids, &grids, NONE).unwrap_err().to_string();
+            let error = rope_index(&ids, &grids, &[]).unwrap_err().to_string();
             assert!(want.iter().all(|w| error.contains(w)), "{grids:?}: {error}");
         }
         // Right in number, but the second image's tokens come too early.
         let ids = [151_652, 151_655, 7, 151_652, 151_655, 151_655, 151_655];
-        let error = rope_index(&ids, &[[1, 2, 6], [1, 2, 2]], NONE).unwrap_err().to_string();
+        let error = rope_index(&ids, &[[1, 2, 6], [1, 2, 2]], &[]).unwrap_err().to_string();
         assert!(error.contains("token 1 needs 3") && error.contains("there are 1"), "{error}");
     }
 }
