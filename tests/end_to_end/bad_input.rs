@@ -34,6 +34,14 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
+/// A thousand frames of 169 megapixels: half a terabyte, which their first header tells.
+fn long_video() -> Request {
+    let frame = png_header(13_000, 13_000);
+    let mut request = Request::question("?").video(std::iter::repeat_n(frame, 1000).collect());
+    request.options.max_pixels = Some(3136);
+    request
+}
+
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 * (crc & 1)))
@@ -84,6 +92,7 @@ fn cases() -> Vec<Case> {
         case("no tokens", options(|o| o.max_new_tokens = Some(0)), "options", &["max_new_tokens", "0"]),
         case("limits", options(|o| o.max_pixels = Some(0)), "image", &["max_pixels"]),
         case("context", Request::question("word ".repeat(40_000)), "context", &["32768"]),
+        case("many frames", long_video(), "memory", &["MiB", "max_pixels"]),
         case(
             "many images",
             (0..200).fold(Request::question("?"), |r, _| r.image(solid(448, 448))),

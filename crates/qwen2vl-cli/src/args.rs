@@ -33,9 +33,13 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct AnnotateArgs {
-    /// Image files, folders (searched for images, with subfolders), glob patterns, or JSONL files of
-    /// {"image": path or [paths], "video": [frame paths], "prompt": text}
-    #[arg(required_unless_present = "messages", value_name = "INPUT")]
+    /// What to annotate.
+    #[arg(
+        required_unless_present = "messages",
+        value_name = "INPUT",
+        help = "Image files, folders (searched for images, with subfolders), glob patterns, or JSONL files of \
+                {\"image\": path or [paths], \"video\": [frame paths], \"prompt\": text}"
+    )]
     pub inputs: Vec<String>,
     #[command(flatten)]
     pub prompt: PromptArgs,

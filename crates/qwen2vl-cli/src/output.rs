@@ -1,7 +1,7 @@
 //! Where rows go: stdout or a file, each row whole and flushed before the next is computed.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,22 +11,27 @@ use crate::args::Format;
 
 /// Writes rows.
 pub struct Output {
-    writer: Box<dyn Write>,
-    path: Option<PathBuf>,
+    target: Target,
     format: Format,
     named: bool,
+}
+
+enum Target {
+    Stdout,
+    File(File, PathBuf),
 }
 
 impl Output {
     /// Opens the file, or stdout. `named` puts the input's name before each text row.
     pub fn open(path: Option<&Path>, format: Format, named: bool) -> Result<Self> {
-        let writer: Box<dyn Write> = match path {
+        let target = match path {
             Some(path) => {
-                Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?)
+                let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+                Target::File(file, path.to_owned())
             }
-            None => Box::new(io::stdout()),
+            None => Target::Stdout,
         };
-        Ok(Self { writer, path: path.map(Path::to_owned), format, named })
+        Ok(Self { target, format, named })
     }
 
     /// Writes one row.
@@ -36,15 +41,26 @@ impl Output {
             Format::Text => text(row, self.named),
         };
         line.push('\n');
-        let written = self.writer.write_all(line.as_bytes()).and_then(|()| self.writer.flush());
-        match (&self.path, written) {
-            (_, Ok(())) => Ok(()),
-            (Some(path), Err(error)) => {
-                Err(error).with_context(|| format!("cannot write {}", path.display()))
+        match &mut self.target {
+            Target::Stdout => {
+                let mut stdout = io::stdout().lock();
+                let written = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+                written.context("cannot write to stdout")
             }
-            (None, Err(error)) => Err(error).context("cannot write to stdout"),
+            Target::File(file, path) => append_whole(file, line.as_bytes())
+                .with_context(|| format!("cannot write {}", path.display())),
         }
     }
+}
+
+/// Appends all of `bytes` or, on a full disk, none of them. What is no regular file is written as it comes.
+fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let before = file.stream_position().ok();
+    file.write_all(bytes).inspect_err(|_| {
+        if let Some(before) = before {
+            file.set_len(before).ok();
+        }
+    })
 }
 
 fn text(row: &ResultRow, named: bool) -> String {

@@ -11,6 +11,7 @@ use qwen2vl_runtime::{
 };
 use qwen2vl_tokenizer::Message;
 
+use crate::processor::fits_into;
 use crate::{Annotation, Error, ImageInput, Prepared, Processor, Request, RequestOptions, Times};
 
 /// Sets up an [`Annotator`].
@@ -273,13 +274,7 @@ impl Annotator {
         let largest = prepared.media.iter().map(|m| m.grid_thw).max_by_key(|g| g.h as usize * g.w as usize);
         let grid = largest.map(|g| qwen2vl_types::GridThw { t: 1, ..g });
         let plan = self.processor.memory_plan(grid, prepared.encoded.input_ids.len(), max_new_tokens);
-        let needed_bytes = plan.request_bytes();
-        match available_memory_bytes() {
-            Some(available_bytes) if available_bytes < needed_bytes => {
-                Err(qwen2vl_runtime::Error::NotEnoughMemory { needed_bytes, available_bytes }.into())
-            }
-            _ => Ok(()),
-        }
+        fits_into(available_memory_bytes(), plan.request_bytes())
     }
 }
 

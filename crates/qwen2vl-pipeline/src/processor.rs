@@ -8,7 +8,7 @@ use qwen2vl_package::ModelPackage;
 use qwen2vl_preprocess::{
     DecodeOptions, ImageSize, PixelLimits, PixelValues, Preprocessor, RgbImage, decode_image, read_size,
 };
-use qwen2vl_runtime::{EngineOptions, MemoryPlan};
+use qwen2vl_runtime::{EngineOptions, MemoryPlan, available_memory_bytes};
 use qwen2vl_tokenizer::{
     ChatTemplate, Content, ContentPart, EncodedPrompt, Message, RenderOptions, Tokenizer, VideoSource,
 };
@@ -163,8 +163,10 @@ impl Processor {
             let started = Instant::now();
             let loaded = Loaded::open(input)?;
             let size = loaded.size().map_err(wrap)?;
-            tokens += self.tokens(self.images.plan(size, limits).map_err(wrap)?.1);
+            let (_, grid) = self.images.plan(size, limits).map_err(wrap)?;
+            tokens += self.tokens(grid);
             self.check_context(tokens)?;
+            self.check_pixels(size, 1, grid)?;
             let image = loaded.decode(&self.decode).map_err(wrap)?;
             decode += started.elapsed();
             let started = Instant::now();
@@ -179,6 +181,8 @@ impl Processor {
         for (i, video) in media.videos.iter().enumerate() {
             let name = format!("video {}", i + 1);
             let started = Instant::now();
+            tokens += self.check_video(video, limits, &name)?;
+            self.check_context(tokens)?;
             let frames = self.load_frames(video, i)?;
             decode += started.elapsed();
             let started = Instant::now();
@@ -204,6 +208,31 @@ impl Processor {
             return Err(qwen2vl_runtime::Error::ContextExceeded { prompt_tokens, limit }.into());
         }
         Ok(())
+    }
+
+    /// Refuses a video from the header of its first frame if its frames do not fit into memory; its tokens otherwise.
+    fn check_video(&self, video: &VideoInput, limits: PixelLimits, name: &str) -> Result<usize, Error> {
+        let Some(first) = video.frames.first() else { return Ok(0) };
+        let wrap = |source| Error::Image { input: name.to_owned(), source };
+        let size = Loaded::open(first)?.size().map_err(wrap)?;
+        let (_, frame) = self.videos.plan(size, limits).map_err(wrap)?;
+        let n_frames = video.frames.len();
+        let slices = n_frames.div_ceil(self.package.model.geometry.temporal_patch_size as usize);
+        let grid = GridThw { t: u32::try_from(slices).unwrap_or(u32::MAX), ..frame };
+        self.check_pixels(size, n_frames as u64, grid)?;
+        Ok(self.tokens(grid))
+    }
+
+    /// Refuses decoded frames of this size and the `pixel_values` made of them where they do not fit into memory
+    /// together. Frames over the limits of decoding are left to it: it knows the better words.
+    fn check_pixels(&self, size: ImageSize, n_frames: u64, grid: GridThw) -> Result<(), Error> {
+        if size.pixels() > self.decode.limits.max_pixels {
+            return Ok(());
+        }
+        let patch_bytes = self.package.model.geometry.patch_len() as u64 * 4;
+        let decoded = size.pixels().saturating_mul(3).saturating_mul(n_frames);
+        let needed = decoded.saturating_add((grid.n_patches() as u64).saturating_mul(patch_bytes));
+        fits_into(available_memory_bytes(), needed)
     }
 
     fn info(&self, input: String, pixels: &PixelValues) -> MediaInfo {
@@ -243,6 +272,16 @@ impl Processor {
                 Ok((self.template.render(messages, &options)?, media))
             }
         }
+    }
+}
+
+/// Refuses what does not fit into the free memory, before any of it is asked for.
+pub(crate) fn fits_into(available_bytes: Option<u64>, needed_bytes: u64) -> Result<(), Error> {
+    match available_bytes {
+        Some(available_bytes) if available_bytes < needed_bytes => {
+            Err(qwen2vl_runtime::Error::NotEnoughMemory { needed_bytes, available_bytes }.into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -356,4 +395,18 @@ impl<'a> Loaded<'a> {
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_both_sizes() {
+        assert!(fits_into(None, u64::MAX).is_ok(), "a system that does not tell");
+        assert!(fits_into(Some(5 << 30), 5 << 30).is_ok());
+        let error = fits_into(Some(5 << 30), 6 << 30).unwrap_err();
+        assert_eq!(error.kind(), "memory");
+        assert!(error.to_string().contains("6144 MiB") && error.to_string().contains("5120 MiB"), "{error}");
+    }
 }
