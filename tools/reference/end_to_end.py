@@ -15,8 +15,8 @@ With `--export` the fp32 export is made anew (optimum-cli) before.
 """
 import argparse
 import json
-import re
 import subprocess
+import sys
 import zipfile
 
 import common
@@ -25,6 +25,9 @@ import torch
 from optimum.intel import OVModelForVisualCausalLM
 from PIL import Image
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+
+sys.path.insert(0, str(common.DEMO / "training"))
+from scoring import right  # noqa: E402
 
 END = 151645
 MAX_NEW_TOKENS = 80
@@ -60,26 +63,8 @@ def answer(model, inputs, tokenizer, item):
     gaps = [float(t.values[0] - t.values[1]) for t in top]
     ids = ids[:ids.index(END)] if END in ids else ids
     first = [[int(i), round(float(v), 4)] for i, v in zip(top[0].indices, top[0].values)]
-    right = is_right(item["task"], tokenizer.decode(ids), item["answer"])
-    return dict(ids=ids, right=right, gap=round(min(gaps), 4), first=first)
-
-
-def overlap(a, b):
-    """Intersection over union of two answers' boxes; 0 when one has none."""
-    found = [re.search(r"\((\d+),(\d+)\),\((\d+),(\d+)\)", text) for text in (a, b)]
-    if not all(found):
-        return 0.0
-    (ax, ay, bx, by), (cx, cy, dx, dy) = ([int(v) for v in match.groups()] for match in found)
-    inter = max(0, min(bx, dx) - max(ax, cx)) * max(0, min(by, dy) - max(ay, cy))
-    union = (bx - ax) * (by - ay) + (dx - cx) * (dy - cy) - inter
-    return inter / union if union > 0 else 0.0
-
-
-def is_right(task, got, truth):
-    if task != "box":
-        return got == truth
-    name = lambda text: text.split("<|box_start|>")[0]
-    return name(got) == name(truth) and overlap(got, truth) >= 0.5
+    verdict = right(item["task"], tokenizer.decode(ids), item["answer"])
+    return dict(ids=ids, right=verdict, gap=round(min(gaps), 4), first=first)
 
 
 def vision(model, processor, items):
