@@ -203,7 +203,7 @@ impl Annotator {
     pub fn prepare(&self, request: &Request) -> Result<Prepared, Error> {
         let options = request.options.or(&self.defaults);
         options.generation(&self.processor.package().generation).validate()?;
-        self.processor.prepare(&Request { options, ..request.clone() })
+        self.processor.prepare_with(request, &options)
     }
 
     /// The part of a request from the vision tower on. `prepared` must come from the same request.

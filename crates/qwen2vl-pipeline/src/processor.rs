@@ -1,6 +1,7 @@
 //! Everything before inference: media to `pixel_values`, prompt to ids and positions. The counterpart of Hugging
 //! Face's `Qwen2VLProcessor`; needs no OpenVINO.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -64,9 +65,9 @@ pub struct ImagePlan {
 const PLAN_TEXT_TOKENS: usize = 64;
 
 /// Where the media of a request are, after the sources in its messages are put in.
-struct Media {
-    images: Vec<ImageInput>,
-    videos: Vec<VideoInput>,
+struct Media<'r> {
+    images: Vec<Cow<'r, ImageInput>>,
+    videos: Vec<Cow<'r, VideoInput>>,
 }
 
 impl Processor {
@@ -117,7 +118,7 @@ impl Processor {
         let tokens = self.tokens(grid_thw);
         let new_tokens = options.generation(&self.package.generation).max_new_tokens;
         let memory = self.memory_plan(Some(grid_thw), tokens + PLAN_TEXT_TOKENS, new_tokens);
-        let decoded = u64::from(size.height) * u64::from(size.width) * 3;
+        let decoded = size.pixels().saturating_mul(3);
         Ok(ImagePlan { resized, grid_thw, tokens, peak_bytes: memory.peak_bytes().saturating_add(decoded) })
     }
 
@@ -149,12 +150,21 @@ impl Processor {
     /// The first problem of the request: see the variants of [`Error`]. An image too large for the context is refused
     /// from its header, before it is decoded.
     pub fn prepare(&self, request: &Request) -> Result<Prepared, Error> {
-        let (prompt, media) = self.render(request)?;
+        self.prepare_with(request, &request.options)
+    }
+
+    /// [`Processor::prepare`] with other options than the request's own.
+    pub(crate) fn prepare_with(
+        &self,
+        request: &Request,
+        options: &RequestOptions,
+    ) -> Result<Prepared, Error> {
+        let (prompt, media) = self.render(request, options)?;
         let mut decode = Duration::ZERO;
         let mut resize = Duration::ZERO;
         let mut infos = Vec::new();
 
-        let limits = request.options.pixel_limits(self.model_pixel_limits());
+        let limits = options.pixel_limits(self.model_pixel_limits());
         let mut images = Vec::with_capacity(media.images.len());
         let mut tokens = 0;
         for (i, input) in media.images.iter().enumerate() {
@@ -176,7 +186,7 @@ impl Processor {
             images.push(pixels);
         }
 
-        let limits = request.options.pixel_limits(self.videos.options().pixel_limits);
+        let limits = options.pixel_limits(self.videos.options().pixel_limits);
         let mut videos = Vec::with_capacity(media.videos.len());
         for (i, video) in media.videos.iter().enumerate() {
             let name = format!("video {}", i + 1);
@@ -248,18 +258,25 @@ impl Processor {
     fn load_frames(&self, video: &VideoInput, index: usize) -> Result<Vec<RgbImage>, Error> {
         let load = |(i, input): (usize, &ImageInput)| {
             let name = input_name(input, &format!("frame of video {}", index + 1), i);
-            let loaded = Loaded::open(input)?;
-            loaded.decode(&self.decode).map_err(|source| Error::Image { input: name, source })
+            let decoded = Loaded::open(input)?.decode(&self.decode);
+            decoded.map(Cow::into_owned).map_err(|source| Error::Image { input: name, source })
         };
         video.frames.iter().enumerate().map(load).collect()
     }
 
     /// The prompt's text, and the media in the order of its placeholders.
-    fn render(&self, request: &Request) -> Result<(String, Media), Error> {
-        let given = || Media { images: request.images.clone(), videos: request.videos.clone() };
+    fn render<'r>(
+        &self,
+        request: &'r Request,
+        options: &RequestOptions,
+    ) -> Result<(String, Media<'r>), Error> {
+        let given = || Media {
+            images: request.images.iter().map(Cow::Borrowed).collect(),
+            videos: request.videos.iter().map(Cow::Borrowed).collect(),
+        };
         let options = RenderOptions {
             add_generation_prompt: true,
-            add_vision_id: request.options.add_vision_id.unwrap_or(false),
+            add_vision_id: options.add_vision_id.unwrap_or(false),
         };
         match &request.prompt {
             PromptInput::Raw(prompt) => Ok((prompt.clone(), given())),
@@ -286,7 +303,7 @@ pub(crate) fn fits_into(available_bytes: Option<u64>, needed_bytes: u64) -> Resu
 }
 
 /// Sources named in messages are opened; parts without one take the request's media in order.
-fn fill_sources(messages: &[Message], request: &Request) -> Result<Media, Error> {
+fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<Media<'r>, Error> {
     let (mut given_images, mut given_videos) = (request.images.iter(), request.videos.iter());
     let mut media = Media { images: Vec::new(), videos: Vec::new() };
     let (mut open_images, mut open_videos) = (0, 0);
@@ -297,16 +314,16 @@ fn fill_sources(messages: &[Message], request: &Request) -> Result<Media, Error>
     for part in parts {
         match part {
             ContentPart::Image(image) => match &image.source {
-                Some(source) => media.images.push(source_path(source)?),
+                Some(source) => media.images.push(Cow::Owned(source_path(source)?)),
                 None => {
                     open_images += 1;
-                    media.images.extend(given_images.next().cloned());
+                    media.images.extend(given_images.next().map(Cow::Borrowed));
                 }
             },
             ContentPart::Video(video) => match &video.source {
                 VideoSource::Frames(frames) => {
                     let frames = frames.iter().map(|f| source_path(f)).collect::<Result<_, _>>()?;
-                    media.videos.push(VideoInput { frames });
+                    media.videos.push(Cow::Owned(VideoInput { frames }));
                 }
                 VideoSource::File(file) => {
                     return Err(Error::Source {
@@ -316,7 +333,7 @@ fn fill_sources(messages: &[Message], request: &Request) -> Result<Media, Error>
                 }
                 VideoSource::None => {
                     open_videos += 1;
-                    media.videos.extend(given_videos.next().cloned());
+                    media.videos.extend(given_videos.next().map(Cow::Borrowed));
                 }
             },
             _ => {}
@@ -385,10 +402,10 @@ impl<'a> Loaded<'a> {
         }
     }
 
-    fn decode(&self, options: &DecodeOptions) -> Result<RgbImage, qwen2vl_preprocess::Error> {
+    fn decode(&self, options: &DecodeOptions) -> Result<Cow<'a, RgbImage>, qwen2vl_preprocess::Error> {
         match (self, self.bytes()) {
-            (Self::Pixels(image), _) => Ok((*image).clone()),
-            (_, bytes) => decode_image(bytes.unwrap_or_default(), options),
+            (Self::Pixels(image), _) => Ok(Cow::Borrowed(*image)),
+            (_, bytes) => decode_image(bytes.unwrap_or_default(), options).map(Cow::Owned),
         }
     }
 }

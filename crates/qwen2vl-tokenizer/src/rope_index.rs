@@ -69,7 +69,8 @@ where
 /// # Errors
 ///
 /// [`Error::PlaceholderTokens`] if the placeholder tokens of a kind are not as many as its grids need,
-/// [`Error::PlaceholderRun`] if those of one image or video do not stand in a row, [`Error::PlaceholderCount`] if more images or videos are opened by `vision_start` than there are grids.
+/// [`Error::PlaceholderRun`] if those of one image or video do not stand in a row, [`Error::PlaceholderCount`] if more
+/// images or videos are opened by `vision_start` than there are grids.
 pub fn rope_index_with<G>(
     tokens: &VisionTokens,
     merge_size: u32,
