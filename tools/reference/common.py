@@ -9,15 +9,22 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 DEMO = ROOT / "demo-model"
+TOKENIZER = "tokenizer.json"
 PACKAGES = ["transformers", "torch", "torchvision", "pillow", "numpy", "tokenizers", "optimum-intel", "openvino"]
 
 
 def unpack(name, where):
-    """Unpacks one of the demo model's zips below `where` and returns its folder."""
+    """Unpacks one of the demo model's zips below `where` and returns its folder.
+
+    The checkpoint's zip leaves out tokenizer.json, which is the one of the export.
+    """
     target = pathlib.Path(where) / name
     if not target.exists():
         with zipfile.ZipFile(DEMO / f"{name}.zip") as archive:
             archive.extractall(target)
+    if not (target / TOKENIZER).exists():
+        with zipfile.ZipFile(DEMO / "demo-model-int4-ov.zip") as archive:
+            archive.extract(TOKENIZER, target)
     return target
 
 
