@@ -5,11 +5,19 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::Debug;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+mod java_zip;
+mod multilingual;
 
+use std::fmt::Debug;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::slice;
+
+use ruzstd::decoding::StreamingDecoder;
 use sha2::{Digest, Sha256};
+
+pub use java_zip::java_zip;
+pub use multilingual::{MultilingualLine, multilingual_lines};
 
 /// The root of the repository.
 pub fn repository_root() -> PathBuf {
@@ -128,8 +136,45 @@ pub fn demo_model_dir() -> PathBuf {
 
 /// The same with the four models exported in fp32.
 pub fn demo_model_fp32_dir() -> PathBuf {
-    let fp32 = existing(repository_root().join("tests/models/demo-model-fp32-ov.zip"));
-    unpacked("demo-model-fp32", &[demo_model_zip(), fp32])
+    unpacked("demo-model-fp32", &[demo_model_zip(), model("demo-model-fp32-ov.zip")])
+}
+
+/// IR pairs of single models of the demo model in other precisions, as `tools/reference/precisions.py` wrote them.
+pub fn precisions_dir() -> PathBuf {
+    unpacked("precisions", &[model("precisions.zip")])
+}
+
+/// The demo model as a package that Spark NLP wrote, byte for byte, below cargo's target folder.
+pub fn demo_spark_zip() -> PathBuf {
+    let source = model("demo-spark-nlp.zip.zst");
+    made("demo-spark-nlp.zip", slice::from_ref(&source), |partial| {
+        let packed = std::fs::File::open(&source).expect("the package is readable");
+        let mut decoder = StreamingDecoder::new(BufReader::new(packed)).expect("the package is a zstd file");
+        let mut unpacked = Vec::new();
+        decoder.read_to_end(&mut unpacked).expect("the package is a whole zstd file");
+        std::fs::write(partial, unpacked).expect("the target folder is writable");
+    })
+}
+
+/// The annotator's folder in that package: `metadata/`, `fields/` and seven zips named `.xml`.
+pub fn demo_spark_dir() -> PathBuf {
+    made("demo-spark-nlp", &[model("demo-spark-nlp.zip.zst")], |partial| unzip(&demo_spark_zip(), partial))
+}
+
+/// The seven IR pairs out of the zips in that folder.
+pub fn demo_spark_models_dir() -> PathBuf {
+    made("demo-spark-models", &[model("demo-spark-nlp.zip.zst")], |partial| {
+        for entry in std::fs::read_dir(demo_spark_dir()).expect("the folder is readable") {
+            let path = entry.expect("the entry is readable").path();
+            if path.extension().is_some_and(|e| e == "xml") {
+                unzip(&path, partial);
+            }
+        }
+    })
+}
+
+fn model(name: &str) -> PathBuf {
+    existing(repository_root().join("tests/models").join(name))
 }
 
 /// A file or folder of the demo model's evaluation set.
@@ -139,31 +184,45 @@ pub fn evaluation(relative: &str) -> PathBuf {
 
 /// Zips unpacked over each other, once for all test processes.
 fn unpacked(name: &str, zips: &[PathBuf]) -> PathBuf {
-    let contents: Vec<Vec<u8>> =
-        zips.iter().map(|zip| std::fs::read(zip).expect("the zip is readable")).collect();
-    let hash = &sha256_hex(&contents.concat())[..16];
+    made(name, zips, |partial| zips.iter().for_each(|zip| unzip(zip, partial)))
+}
+
+/// A file or folder below cargo's target folder that `make` makes from the sources, once for all test processes.
+fn made(name: &str, sources: &[PathBuf], make: impl FnOnce(&Path)) -> PathBuf {
+    let mut hasher = Sha256::new();
+    for source in sources {
+        hasher.update(std::fs::read(source).expect("the source is readable"));
+    }
+    let hash: String = hasher.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
     let base =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository_root().join("target"), PathBuf::from);
-    let dir = base.join("testkit").join(format!("{name}-{hash}"));
-    if dir.is_dir() {
-        return dir;
+    let base = base.join("testkit");
+    let (stem, end) = name.rsplit_once('.').map_or((name, String::new()), |(s, e)| (s, format!(".{e}")));
+    let target = base.join(format!("{stem}-{hash}{end}"));
+    if target.exists() {
+        return target;
     }
+    std::fs::create_dir_all(&base).expect("the target folder is writable");
     let partial =
-        dir.with_extension(format!("partial-{}-{:?}", std::process::id(), std::thread::current().id()));
-    std::fs::create_dir_all(&partial).expect("the target folder is writable");
-    for bytes in contents {
-        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).expect("it is a zip");
-        for i in 0..archive.len() {
-            let mut entry = archive.by_index(i).expect("entry is readable");
-            let name = entry.enclosed_name().expect("entry name is safe");
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content).expect("entry inflates");
-            std::fs::write(partial.join(name), content).expect("the target folder is writable");
-        }
-    }
+        target.with_extension(format!("partial-{}-{:?}", std::process::id(), std::thread::current().id()));
+    make(&partial);
     // Another test process may have been faster: its copy is as good.
-    if std::fs::rename(&partial, &dir).is_err() {
-        std::fs::remove_dir_all(&partial).ok();
+    if std::fs::rename(&partial, &target).is_err() {
+        std::fs::remove_dir_all(&partial).or_else(|_| std::fs::remove_file(&partial)).ok();
     }
-    existing(dir)
+    existing(target)
+}
+
+fn unzip(zip: &Path, target: &Path) {
+    let file = std::fs::File::open(zip).expect("the zip is readable");
+    let mut archive = zip::ZipArchive::new(BufReader::new(file)).expect("it is a zip");
+    std::fs::create_dir_all(target).expect("the target folder is writable");
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i).expect("entry is readable");
+        let path = target.join(entry.enclosed_name().expect("entry name is safe"));
+        std::fs::create_dir_all(path.parent().expect("it lies in the target")).expect("it is writable");
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).expect("entry inflates");
+        std::fs::write(path, content).expect("the target folder is writable");
+    }
 }

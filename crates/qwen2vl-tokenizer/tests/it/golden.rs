@@ -1,6 +1,6 @@
 //! Equal to the reference; tools/reference/tokenizer.py wrote the data.
 
-use qwen2vl_testkit::{check_all, demo_model_dir, first_difference, golden, read_jsonl};
+use qwen2vl_testkit::{check_all, demo_model_dir, first_difference, golden, multilingual_lines, read_jsonl};
 use qwen2vl_tokenizer::{ChatTemplate, Error, Message, RenderOptions, rope_index};
 use qwen2vl_types::GridThw;
 use serde::Deserialize;
@@ -70,6 +70,22 @@ fn texts_encode_and_decode_as_the_reference() {
             same_text(&TOKENIZER.detokenize(&case.ids, true), &case.skipped)
         },
     );
+}
+
+/// tools/reference/multilingual.py wrote the data: excerpts of 532 translations of one text, generated lines of marks,
+/// controls, spaces and digits, and special tokens anywhere.
+#[test]
+fn text_of_many_languages_encodes_as_the_reference() {
+    let lines = multilingual_lines();
+    assert!(lines.len() >= 12_000);
+    assert!(lines.iter().filter(|l| l.text.contains("<|image_pad|>")).count() >= 100);
+    check_all(
+        &lines,
+        |line| format!("{:?}", line.text),
+        |line| line.check_ids(&TOKENIZER.encode(&line.text).map_err(|e| e.to_string())?),
+    );
+    let swapped = lines[0].check_ids(&TOKENIZER.encode(&lines[1].text).unwrap());
+    assert!(swapped.is_err(), "the comparison can fail");
 }
 
 #[test]
