@@ -21,6 +21,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "qwen2vl-preprocess", may: BOTTOM, tests_may: &[] },
     Layer { name: "qwen2vl-tokenizer", may: BOTTOM, tests_may: &[] },
     Layer { name: "qwen2vl-runtime", may: BOTTOM, tests_may: &[] },
+    Layer { name: "qwen2vl-spark-files", may: &[], tests_may: &[] },
     Layer {
         name: "qwen2vl-package",
         may: &["qwen2vl-preprocess", "qwen2vl-tokenizer", "qwen2vl-runtime", "qwen2vl-types"],
@@ -37,8 +38,13 @@ const LAYERS: &[Layer] = &[
         ],
         tests_may: &[],
     },
+    Layer { name: "qwen2vl-fetch", may: &["qwen2vl-package"], tests_may: &[] },
     Layer { name: "qwen2vl-demo-model", may: &[], tests_may: &[] },
-    Layer { name: "qwen2vl-cli", may: &["qwen2vl-pipeline", "qwen2vl-demo-model"], tests_may: &[] },
+    Layer {
+        name: "qwen2vl-cli",
+        may: &["qwen2vl-pipeline", "qwen2vl-fetch", "qwen2vl-demo-model"],
+        tests_may: &[],
+    },
     Layer { name: "qwen2vl-testkit", may: BOTTOM, tests_may: &[] },
     Layer {
         name: "qwen2vl-tests",

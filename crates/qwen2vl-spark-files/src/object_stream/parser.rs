@@ -1,0 +1,490 @@
+//! The parser.
+
+use std::sync::Arc;
+
+use super::class::{
+    BLOCK_DATA, ClassDescriptor, ENUM, EXTERNALIZABLE, FieldDescriptor, FieldType, SERIALIZABLE, WRITE_METHOD,
+};
+use super::cursor::Cursor;
+use super::handles::{Entry, Handles, Tall};
+use super::interpret::shorten;
+use super::modified_utf8;
+use super::tag;
+use super::value::{Array, Elements, EnumConstant, Object, Value};
+use crate::{Error, Reason};
+
+const MAGIC: [u8; 2] = [0xac, 0xed];
+const VERSION: u16 = 5;
+
+/// No more than this is reserved for values that have not been read yet.
+const FIRST_CAPACITY: usize = 64;
+
+/// How deep and how large a stream may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Objects and arrays within each other, through references too; also superclasses above a class. The parser calls
+    /// itself that often, so more than 512 are taken as 512.
+    pub max_depth: u32,
+    /// Elements of one array.
+    pub max_elements: usize,
+    /// Values and fields of classes in all, elements of arrays of numbers not counted.
+    pub max_values: usize,
+}
+
+impl Default for Limits {
+    /// Depth 128, 16 Mi elements of an array, 1 Mi values.
+    fn default() -> Self {
+        Self { max_depth: 128, max_elements: 1 << 24, max_values: 1 << 20 }
+    }
+}
+
+const MAX_DEPTH: u32 = 512;
+
+/// Parses a stream that holds one object, with the default limits.
+///
+/// ```
+/// use qwen2vl_spark_files::object_stream::parse;
+///
+/// let value = parse(b"\xac\xed\x00\x05t\x00\x05hello")?; // new ObjectOutputStream(…).writeObject("hello")
+/// assert_eq!(value.as_str(), Some("hello"));
+/// # Ok::<(), qwen2vl_spark_files::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// If the stream is damaged, holds more or less than one object, exceeds a limit, or uses a feature that is not
+/// supported (see the [module](self)).
+pub fn parse(bytes: &[u8]) -> Result<Value, Error> {
+    Parser::new(bytes).parse()
+}
+
+/// A parser of one stream.
+#[derive(Debug)]
+pub struct Parser<'a> {
+    cursor: Cursor<'a>,
+    limits: Limits,
+    handles: Handles,
+    n_values: usize,
+}
+
+impl<'a> Parser<'a> {
+    /// A parser of `bytes` with the default limits.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            cursor: Cursor::new(bytes, 0),
+            limits: Limits::default(),
+            handles: Handles::default(),
+            n_values: 0,
+        }
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = Limits { max_depth: limits.max_depth.min(MAX_DEPTH), ..limits };
+        self
+    }
+
+    /// The same with offsets counted as if the stream started at `offset`: where it lies in a file.
+    #[must_use]
+    pub fn at_offset(mut self, offset: u64) -> Self {
+        self.cursor.set_base(offset);
+        self
+    }
+
+    /// Parses the stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`].
+    pub fn parse(mut self) -> Result<Value, Error> {
+        let start = self.cursor.offset();
+        let magic: [u8; 2] = self.cursor.array("the magic bytes of a Java object stream")?;
+        if magic != MAGIC {
+            let format = "Java object stream";
+            let reason = Reason::NotThisFormat { format, expected: &MAGIC, found: magic.to_vec() };
+            return Err(Error::new(start, reason));
+        }
+        let version = self.cursor.u16("the version")?;
+        if version != VERSION {
+            let (format, supported) = ("Java object stream", "5");
+            return Err(Error::new(start + 2, Reason::Version { format, found: version.into(), supported }));
+        }
+        self.resets()?;
+        let value = self.content(0)?.value;
+        self.resets()?;
+        match self.cursor.left() as u64 {
+            0 => Ok(value),
+            left => Err(self.error(Reason::Trailing { what: "the object of the stream", left })),
+        }
+    }
+
+    /// `TC_RESET` stands between objects only: all handles are forgotten.
+    fn resets(&mut self) -> Result<(), Error> {
+        while self.cursor.peek() == Some(tag::RESET) {
+            self.cursor.u8("a tag")?;
+            self.handles.clear();
+        }
+        Ok(())
+    }
+
+    fn error(&self, reason: Reason) -> Error {
+        Error::new(self.cursor.offset(), reason)
+    }
+
+    fn count_value(&mut self) -> Result<(), Error> {
+        self.n_values += 1;
+        let (found, limit) = (self.n_values as u64, self.limits.max_values as u64);
+        if found > limit {
+            return Err(self.error(Reason::Limit { what: "values in the stream", found, limit }));
+        }
+        Ok(())
+    }
+
+    fn check_depth(&self, offset: u64, what: &'static str, depth: u32) -> Result<(), Error> {
+        let limit = self.limits.max_depth;
+        if depth > limit {
+            let reason = Reason::Limit { what, found: depth.into(), limit: limit.into() };
+            return Err(Error::new(offset, reason));
+        }
+        Ok(())
+    }
+
+    /// An object, array, string, null, …, with `depth` others around it.
+    fn content(&mut self, depth: u32) -> Result<Tall, Error> {
+        self.count_value()?;
+        let offset = self.cursor.offset();
+        let leaf = |value| Ok(Tall { value, height: 0 });
+        match self.cursor.u8("a tag")? {
+            tag::NULL => leaf(Value::Null),
+            tag::REFERENCE => self.reference(),
+            tag::STRING | tag::LONG_STRING => {
+                self.cursor.back();
+                self.string().map(|text| Tall { value: Value::String(text), height: 0 })
+            }
+            tag::OBJECT => self.object(offset, depth + 1),
+            tag::ARRAY => self.array(offset, depth + 1),
+            tag::ENUM => self.enum_constant(offset, depth + 1).and_then(leaf),
+            tag::CLASS => self.class_object(depth + 1).and_then(leaf),
+            tag::CLASS_DESC => self.new_class(offset, depth + 1).map(Value::Descriptor).and_then(leaf),
+            tag => Err(Error::new(offset, tag::refused(tag, "an object"))),
+        }
+    }
+
+    fn handle(&mut self) -> Result<&Entry, Error> {
+        let offset = self.cursor.offset();
+        let handle = u32::from_be_bytes(self.cursor.array("a handle")?);
+        self.handles.get(handle).map_err(|reason| Error::new(offset, reason))
+    }
+
+    fn reference(&mut self) -> Result<Tall, Error> {
+        Ok(match self.handle()? {
+            Entry::Value(tall) => tall.clone(),
+            Entry::Class(class) => Tall { value: Value::Descriptor(Arc::clone(class)), height: 0 },
+            Entry::Unfinished => unreachable!("the table refuses references to what is unfinished"),
+        })
+    }
+
+    /// Modified UTF-8 of `length` bytes.
+    fn text(&mut self, what: &'static str, length: u64) -> Result<std::borrow::Cow<'a, str>, Error> {
+        let start = self.cursor.offset();
+        let bytes = self.cursor.take(what, length)?;
+        modified_utf8::decode(bytes).map_err(|problem| {
+            let reason = Reason::Text { what, encoding: "Java's modified UTF-8", problem: problem.what };
+            Error::new(start + problem.at as u64, reason)
+        })
+    }
+
+    fn short_text(&mut self, what: &'static str) -> Result<std::borrow::Cow<'a, str>, Error> {
+        let length = self.cursor.u16(what)?;
+        self.text(what, length.into())
+    }
+
+    /// A string as an object: new, or one that the stream has had.
+    fn string(&mut self) -> Result<Arc<str>, Error> {
+        let offset = self.cursor.offset();
+        let what = "a string";
+        let text = match self.cursor.u8("a tag")? {
+            tag::STRING => self.short_text(what)?,
+            tag::LONG_STRING => {
+                let length = self.cursor.u64(what)?;
+                self.text(what, length)?
+            }
+            tag::REFERENCE => {
+                let tall = self.reference()?;
+                return match tall.value {
+                    Value::String(text) => Ok(text),
+                    other => {
+                        let reason = Reason::Kind { expected: what, found: other.describe() };
+                        Err(Error::new(offset, reason))
+                    }
+                };
+            }
+            tag => return Err(Error::new(offset, tag::refused(tag, what))),
+        };
+        let text: Arc<str> = text.into();
+        let slot = self.handles.assign();
+        self.handles.fill(slot, Entry::Value(Tall { value: Value::String(Arc::clone(&text)), height: 0 }));
+        Ok(text)
+    }
+
+    /// A class descriptor where the stream must have one.
+    fn class(&mut self, depth: u32) -> Result<Arc<ClassDescriptor>, Error> {
+        let offset = self.cursor.offset();
+        let reason = Reason::Kind { expected: "a class descriptor", found: "null".to_owned() };
+        self.class_or_null(depth)?.ok_or(Error::new(offset, reason))
+    }
+
+    fn class_or_null(&mut self, depth: u32) -> Result<Option<Arc<ClassDescriptor>>, Error> {
+        let offset = self.cursor.offset();
+        let expected = "a class descriptor";
+        match self.cursor.u8("a tag")? {
+            tag::NULL => Ok(None),
+            tag::REFERENCE => match self.handle()? {
+                Entry::Class(class) => Ok(Some(Arc::clone(class))),
+                Entry::Value(Tall { value, .. }) => {
+                    let found = value.describe();
+                    Err(Error::new(offset, Reason::Kind { expected, found }))
+                }
+                Entry::Unfinished => unreachable!("the table refuses references to what is unfinished"),
+            },
+            tag::CLASS_DESC => self.new_class(offset, depth).map(Some),
+            tag => Err(Error::new(offset, tag::refused(tag, expected))),
+        }
+    }
+
+    /// A class descriptor after its tag.
+    fn new_class(&mut self, offset: u64, depth: u32) -> Result<Arc<ClassDescriptor>, Error> {
+        self.check_depth(offset, "the depth of the stream", depth)?;
+        let slot = self.handles.assign();
+        let name: Arc<str> = self.short_text("the name of a class")?.into();
+        let serial_version_uid = self.cursor.u64("the version of a class")?;
+        let flags = self.cursor.u8("the flags of a class")?;
+        if flags & SERIALIZABLE != 0 && flags & EXTERNALIZABLE != 0 {
+            return Err(class_error(offset, &name, "it is serializable and externalizable at once"));
+        }
+        let fields = self.fields(offset, &name)?;
+        if flags & ENUM != 0 && !fields.is_empty() {
+            return Err(class_error(offset, &name, "it is an enum and has fields"));
+        }
+        self.annotations(depth)?;
+        let superclass = self.class_or_null(depth + 1)?;
+        let height = superclass.as_ref().map_or(1, |class| class.height + 1);
+        self.check_depth(offset, "superclasses above each other", height)?;
+        let class = Arc::new(ClassDescriptor { name, serial_version_uid, flags, fields, superclass, height });
+        self.handles.fill(slot, Entry::Class(Arc::clone(&class)));
+        Ok(class)
+    }
+
+    fn fields(&mut self, class_at: u64, class: &str) -> Result<Vec<FieldDescriptor>, Error> {
+        let count = self.cursor.u16("the number of fields")?;
+        if count > i16::MAX as u16 {
+            return Err(class_error(class_at, class, "it has more fields than Java allows"));
+        }
+        let mut fields: Vec<FieldDescriptor> = Vec::new();
+        for _ in 0..count {
+            self.count_value()?;
+            let offset = self.cursor.offset();
+            let letter = self.cursor.u8("the type of a field")?;
+            let Some(kind) = FieldType::from_letter(letter) else {
+                let (what, allowed) = ("the type of a field", "one of B C D F I J S Z L [");
+                return Err(Error::new(offset, Reason::OutOfRange { what, found: letter.into(), allowed }));
+            };
+            let name = self.short_text("the name of a field")?.into();
+            let class_name = (kind == FieldType::Reference).then(|| self.string()).transpose()?;
+            if kind != FieldType::Reference && fields.last().is_some_and(|f| f.kind == FieldType::Reference) {
+                return Err(class_error(
+                    class_at,
+                    class,
+                    "it has a field of a number after one of an object",
+                ));
+            }
+            fields.push(FieldDescriptor { name, kind, class_name });
+        }
+        Ok(fields)
+    }
+
+    /// What a class wrote by itself, up to the end mark: parsed, because it may hold what is referred to later, and
+    /// dropped.
+    fn annotations(&mut self, depth: u32) -> Result<(), Error> {
+        loop {
+            match self.cursor.peek() {
+                Some(tag::END_BLOCK_DATA) => return self.cursor.u8("a tag").map(|_| ()),
+                Some(tag::BLOCK_DATA) => {
+                    let [_, length] = self.cursor.array("block data")?;
+                    self.cursor.take("block data", length.into())?;
+                }
+                Some(tag::BLOCK_DATA_LONG) => {
+                    self.cursor.u8("a tag")?;
+                    let length = self.cursor.count("the length of block data", i32::MAX as usize)?;
+                    self.cursor.take("block data", length as u64)?;
+                }
+                _ => drop(self.content(depth)?),
+            }
+        }
+    }
+
+    /// An object after its tag.
+    fn object(&mut self, offset: u64, depth: u32) -> Result<Tall, Error> {
+        self.check_depth(offset, "the depth of the stream", depth)?;
+        let class = self.class(depth)?;
+        let slot = self.handles.assign();
+        if class.has(ENUM) {
+            return Err(class_error(offset, &class.name, "it is an enum, but was written as an object"));
+        }
+        let mut values = Values::default();
+        if class.has(EXTERNALIZABLE) {
+            if !class.has(BLOCK_DATA) {
+                let (what, name) = ("the externalizable class", shorten(&class.name));
+                let supported = "externalizable classes of protocol 2, whose data have an end";
+                return Err(Error::new(offset, Reason::Unsupported { what, name, supported }));
+            }
+            self.annotations(depth)?;
+        } else {
+            let chain: Vec<&ClassDescriptor> = class.chain().collect();
+            for class in chain.into_iter().rev() {
+                if !class.has(SERIALIZABLE) {
+                    return Err(class_error(
+                        offset,
+                        &class.name,
+                        "it is not serializable, but an object of it is there",
+                    ));
+                }
+                self.class_data(class, depth, &mut values)?;
+            }
+        }
+        let height = values.height + 1;
+        self.check_depth(offset, "objects within each other", height)?;
+        let object = Object { class, values: values.list.into_boxed_slice(), offset };
+        let tall = Tall { value: Value::Object(Arc::new(object)), height };
+        self.handles.fill(slot, Entry::Value(tall.clone()));
+        Ok(tall)
+    }
+
+    /// The fields of one class of an object, and what the class wrote after them.
+    fn class_data(&mut self, class: &ClassDescriptor, depth: u32, values: &mut Values) -> Result<(), Error> {
+        values.list.reserve(class.fields.len().min(FIRST_CAPACITY));
+        for field in &class.fields {
+            match field.kind {
+                FieldType::Reference => values.push(self.content(depth)?),
+                kind => {
+                    self.count_value()?;
+                    values.list.push(self.primitive(kind)?);
+                }
+            }
+        }
+        if class.has(WRITE_METHOD) {
+            self.annotations(depth)?;
+        }
+        Ok(())
+    }
+
+    fn primitive(&mut self, kind: FieldType) -> Result<Value, Error> {
+        let (cursor, what) = (&mut self.cursor, "a field");
+        Ok(match kind {
+            FieldType::Bool => Value::Bool(cursor.u8(what)? != 0),
+            FieldType::Byte => Value::Byte(cursor.array(what).map(i8::from_be_bytes)?),
+            FieldType::Char => Value::Char(cursor.u16(what)?),
+            FieldType::Short => Value::Short(cursor.array(what).map(i16::from_be_bytes)?),
+            FieldType::Int => Value::Int(cursor.i32(what)?),
+            FieldType::Long => Value::Long(cursor.array(what).map(i64::from_be_bytes)?),
+            FieldType::Float => Value::Float(cursor.array(what).map(f32::from_be_bytes)?),
+            FieldType::Double => Value::Double(cursor.array(what).map(f64::from_be_bytes)?),
+            FieldType::Reference => unreachable!("only called for numbers"),
+        })
+    }
+
+    /// An array after its tag.
+    fn array(&mut self, offset: u64, depth: u32) -> Result<Tall, Error> {
+        self.check_depth(offset, "the depth of the stream", depth)?;
+        let class = self.class(depth)?;
+        let slot = self.handles.assign();
+        let Some(kind) = FieldType::of_elements(&class.name) else {
+            let found = format!("class {}", shorten(&class.name));
+            return Err(Error::new(offset, Reason::Kind { expected: "the class of an array", found }));
+        };
+        let count = self.cursor.count("the elements of an array", self.limits.max_elements)?;
+        let (elements, height) = match kind {
+            FieldType::Reference => {
+                let values = self.elements(count, depth)?;
+                (Elements::Values(values.list), values.height)
+            }
+            kind => (self.numbers(kind, count)?, 0),
+        };
+        self.check_depth(offset, "objects within each other", height + 1)?;
+        let tall =
+            Tall { value: Value::Array(Arc::new(Array { class, elements, offset })), height: height + 1 };
+        self.handles.fill(slot, Entry::Value(tall.clone()));
+        Ok(tall)
+    }
+
+    fn elements(&mut self, count: usize, depth: u32) -> Result<Values, Error> {
+        let left = self.cursor.left();
+        if count > left {
+            // Each takes a byte at least.
+            let (what, needed) = ("the elements of an array", count as u64);
+            return Err(self.error(Reason::Truncated { what, needed, left: left as u64 }));
+        }
+        let mut values = Values::default();
+        values.list.reserve(count.min(FIRST_CAPACITY));
+        for _ in 0..count {
+            values.push(self.content(depth)?);
+        }
+        Ok(values)
+    }
+
+    fn numbers(&mut self, kind: FieldType, count: usize) -> Result<Elements, Error> {
+        let cursor = &mut self.cursor;
+        Ok(match kind {
+            FieldType::Bool => Elements::Bools(cursor.list(count, |[byte]| byte != 0)?),
+            FieldType::Byte => Elements::Bytes(cursor.list(count, i8::from_be_bytes)?),
+            FieldType::Char => Elements::Chars(cursor.list(count, u16::from_be_bytes)?),
+            FieldType::Short => Elements::Shorts(cursor.list(count, i16::from_be_bytes)?),
+            FieldType::Int => Elements::Ints(cursor.list(count, i32::from_be_bytes)?),
+            FieldType::Long => Elements::Longs(cursor.list(count, i64::from_be_bytes)?),
+            FieldType::Float => Elements::Floats(cursor.list(count, f32::from_be_bytes)?),
+            FieldType::Double => Elements::Doubles(cursor.list(count, f64::from_be_bytes)?),
+            FieldType::Reference => unreachable!("only called for numbers"),
+        })
+    }
+
+    /// A constant of an enum after its tag.
+    fn enum_constant(&mut self, offset: u64, depth: u32) -> Result<Value, Error> {
+        let class = self.class(depth)?;
+        if !class.has(ENUM) {
+            return Err(class_error(offset, &class.name, "it is no enum, but a constant of it is there"));
+        }
+        let slot = self.handles.assign();
+        let name = self.string()?;
+        let value = Value::Enum(Arc::new(EnumConstant { class, name, offset }));
+        self.handles.fill(slot, Entry::Value(Tall { value: value.clone(), height: 0 }));
+        Ok(value)
+    }
+
+    /// A class as a value, after its tag.
+    fn class_object(&mut self, depth: u32) -> Result<Value, Error> {
+        let value = Value::Class(self.class(depth)?);
+        let slot = self.handles.assign();
+        self.handles.fill(slot, Entry::Value(Tall { value: value.clone(), height: 0 }));
+        Ok(value)
+    }
+}
+
+fn class_error(offset: u64, class: &str, problem: &'static str) -> Error {
+    Error::new(offset, Reason::Class { class: shorten(class), problem })
+}
+
+/// Values of one object or array, and the height of the highest.
+#[derive(Default)]
+struct Values {
+    list: Vec<Value>,
+    height: u32,
+}
+
+impl Values {
+    fn push(&mut self, tall: Tall) {
+        self.height = self.height.max(tall.height);
+        self.list.push(tall.value);
+    }
+}
