@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use qwen2vl_types::{PatchGeometry, TokenId};
 
-/// The four OpenVINO IR files of a Qwen2-VL export, as optimum-intel writes them: each path names the `.xml`, its
-/// weights lie beside it with the extension `.bin`.
+/// The four OpenVINO IR files of a Qwen2-VL export, as optimum-intel writes them or as Spark NLP reads them (whose other
+/// three models are arithmetic that the engine does itself): each path names the `.xml`, its weights lie beside it with
+/// the extension `.bin`. Weights may have any precision that OpenVINO computes with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFiles {
     /// `pixel_values [n_patches, patch_len]` → `[n_patches, vision hidden]`.

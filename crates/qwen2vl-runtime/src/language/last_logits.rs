@@ -1,16 +1,19 @@
 //! Rewrites a language model's IR so that it computes logits of the last position only.
 //!
-//! optimum-intel exports logits of every prompt position: for a 1080p image 2,700 rows of 151,936 floats (1.6 GB), and
-//! a sixth of the prefill's arithmetic, all but one row thrown away. OpenVINO's C API has no graph passes, but an IR
-//! is XML: a `Gather` of position -1 is put between the last hidden states and the output projection. Its two
-//! constants use the bytes of constants that the weights file has already (an i64 1 for the axis, an i64 -1 for the
-//! position), so the weights stay as they are and stay memory-mapped.
+//! Exports, optimum-intel's and those for Spark NLP alike, compute logits of every prompt position: for a 1080p image
+//! 2,700 rows of 151,936 floats (1.6 GB), and a sixth of the prefill's arithmetic, all but one row thrown away.
+//! OpenVINO's C API has no graph passes, but an IR is XML: a `Gather` of position -1 is put between the last hidden
+//! states and the output projection. Its two constants use the bytes of constants that the weights file has already
+//! (an i64 1 for the axis, an i64 -1 for the position), so the weights stay as they are and stay memory-mapped.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use roxmltree::{Document, Node};
+
+/// The most element type conversions between projection and result; exports have none or one.
+const MAX_CONVERSIONS: usize = 4;
 
 /// The adapted IR, or why this IR has not the shape that can be adapted.
 pub(super) fn last_logits_only(xml: &str, weights: &Path) -> Result<String, String> {
@@ -19,16 +22,7 @@ pub(super) fn last_logits_only(xml: &str, weights: &Path) -> Result<String, Stri
     let layers = child(net, "layers")?;
     let edges = child(net, "edges")?;
 
-    let result = layers
-        .children()
-        .find(|l| l.attribute("type") == Some("Result") && l.attribute("output_names") == Some("logits"))
-        .ok_or("no result named logits")?;
-    let projection =
-        source(edges, attribute(result, "id")?, "0")?.attribute("from-layer").ok_or("bad edge")?;
-    let layer = layers.children().find(|l| l.attribute("id") == Some(projection)).ok_or("no such layer")?;
-    if layer.attribute("type") != Some("MatMul") {
-        return Err(format!("logits come from {:?}, not from a MatMul", layer.attribute("type")));
-    }
+    let projection = projection(layers, edges)?;
     let hidden = source(edges, projection, "0")?;
 
     let one = constant(layers, weights, 1)?.ok_or("no i64 constant 1 in the weights")?;
@@ -73,6 +67,30 @@ pub(super) fn last_logits_only(xml: &str, weights: &Path) -> Result<String, Stri
         &xml[old_edge.end..],
     ]
     .concat())
+}
+
+/// The layer that makes logits of hidden states.
+fn projection<'a>(layers: Node<'a, '_>, edges: Node<'a, '_>) -> Result<&'a str, String> {
+    let results: Vec<_> = layers.children().filter(|l| l.attribute("type") == Some("Result")).collect();
+    // Older versions of OpenVINO write no names of results.
+    let result = match results.as_slice() {
+        [only] => only,
+        several => several
+            .iter()
+            .find(|l| l.attribute("output_names") == Some("logits"))
+            .ok_or_else(|| format!("{} results, none named logits", several.len()))?,
+    };
+    let before = |layer| attribute(source(edges, layer, "0")?, "from-layer");
+    let mut id = before(attribute(*result, "id")?)?;
+    for _ in 0..MAX_CONVERSIONS {
+        let layer = layers.children().find(|l| l.attribute("id") == Some(id)).ok_or("no such layer")?;
+        match layer.attribute("type") {
+            Some("MatMul") => return Ok(id),
+            Some("Convert") => id = before(id)?,
+            other => return Err(format!("logits come from {other:?}, not from a MatMul")),
+        }
+    }
+    Err("logits come from conversions alone".to_owned())
 }
 
 fn child<'a, 'd>(node: Node<'a, 'd>, name: &str) -> Result<Node<'a, 'd>, String> {
@@ -185,10 +203,33 @@ mod tests {
     }
 
     #[test]
+    fn a_conversion_of_the_logits_and_a_result_without_a_name_do_not_matter() {
+        let convert = XML
+            .replace(r#" output_names="logits""#, "")
+            .replace("</layers>", r#"<layer id="5" name="c" type="Convert" version="opset1" /></layers>"#)
+            .replace(
+                r#"<edge from-layer="3" from-port="2" to-layer="4" to-port="0" />"#,
+                r#"<edge from-layer="3" from-port="2" to-layer="5" to-port="0" />
+<edge from-layer="5" from-port="1" to-layer="4" to-port="0" />"#,
+            );
+        let adapted = adapt(&convert, &[1, -1]).unwrap();
+        assert!(
+            adapted.contains(r#"<edge from-layer="8" from-port="3" to-layer="3" to-port="0" />"#),
+            "{adapted}"
+        );
+        assert!(
+            adapted.contains(r#"<edge from-layer="0" from-port="0" to-layer="8" to-port="0" />"#),
+            "{adapted}"
+        );
+    }
+
+    #[test]
     fn other_graphs_are_refused_with_the_reason() {
         assert!(adapt(XML, &[1, 2]).unwrap_err().contains("-1"));
         assert!(adapt(&XML.replace("MatMul", "Add"), &[1, -1]).unwrap_err().contains("Add"));
-        assert!(adapt(&XML.replace("output_names=\"logits\"", ""), &[1, -1]).unwrap_err().contains("logits"));
+        let two = XML.replace("</layers>", "<layer id=\"5\" name=\"other\" type=\"Result\" /></layers>");
+        assert!(adapt(&two, &[1, -1]).is_ok());
+        assert!(adapt(&two.replace("\"logits\"", "\"x\""), &[1, -1]).unwrap_err().contains("logits"));
         assert!(adapt("<net", &[1, -1]).is_err());
     }
 }

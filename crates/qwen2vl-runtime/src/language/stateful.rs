@@ -6,7 +6,7 @@ use qwen2vl_types::TokenId;
 use sha2::{Digest, Sha256};
 
 use super::last_logits::last_logits_only;
-use crate::native::{Compiled, Native, Request};
+use crate::native::{Compiled, Element, Native, Port, Request};
 use crate::plan::piece_tokens;
 use crate::{
     CancelToken, EngineOptions, Error, LanguageSession, ModelConfig, ModelFiles, Prompt, VisionEmbeddings,
@@ -33,8 +33,8 @@ impl LanguageModel {
             &files.text_embeddings,
             &files.text_embeddings.with_extension("bin"),
             |signature| {
-                signature.expect_inputs(&[("input", &[None, None])])?;
-                signature.expect_outputs(&[("inputs_embeds", &[None, None, hidden])])
+                signature.expect_inputs(&[(Port::Only, Element::I64, &[None, None])])?;
+                signature.expect_output(Port::Only, &[None, None, hidden])
             },
         )?;
         let weights = files.language_model.with_extension("bin");
@@ -42,12 +42,12 @@ impl LanguageModel {
         let graph = adapted.as_deref().unwrap_or(&files.language_model);
         let language_model = native.compile("language_model", graph, &weights, |signature| {
             signature.expect_inputs(&[
-                ("inputs_embeds", &[None, None, hidden]),
-                ("attention_mask", &[None, None]),
-                ("position_ids", &[Some(3), None, None]),
-                ("beam_idx", &[None]),
+                (Port::Named("inputs_embeds"), Element::F32, &[None, None, hidden]),
+                (Port::Named("attention_mask"), Element::I64, &[None, None]),
+                (Port::Named("position_ids"), Element::I64, &[Some(3), None, None]),
+                (Port::Named("beam_idx"), Element::I32, &[None]),
             ])?;
-            signature.expect_outputs(&[("logits", &[None, None, Some(config.vocab_size)])])
+            signature.expect_output(Port::Named("logits"), &[None, None, Some(config.vocab_size)])
         })?;
         Ok(Self {
             text_embeddings,
@@ -72,12 +72,18 @@ impl LanguageModel {
 /// Writes the graph that computes only the last logits; `None`, and a word in the log, where that cannot be done: the
 /// answer is the same, the prefill costs more.
 fn adapted_graph(xml_path: &Path, weights: &Path, cache_dir: Option<&Path>) -> Option<PathBuf> {
-    let skip = |reason: String| {
-        tracing::debug!("{}: logits of all positions are computed: {reason}", xml_path.display());
-        None
-    };
     let Some(cache_dir) = cache_dir else {
-        return skip("there is no cache folder for the adapted graph".to_owned());
+        tracing::debug!(
+            "logits of all positions are computed: there is no cache folder for the adapted graph"
+        );
+        return None;
+    };
+    let skip = |reason: String| {
+        tracing::warn!(
+            "{}: logits of all positions are computed, which costs time and memory: {reason}",
+            xml_path.display()
+        );
+        None
     };
     let xml = match std::fs::read_to_string(xml_path) {
         Ok(xml) => xml,
@@ -181,15 +187,15 @@ impl StatefulSession<'_> {
         replace_rows: impl FnOnce(&mut [f32]),
     ) -> Result<(), Error> {
         let (n, hidden) = (ids.len(), self.model.config.text.hidden_size);
-        self.text_embeddings.set_i64("input", &[1, n], |input| {
+        self.text_embeddings.set_i64(Port::Only, &[1, n], |input| {
             for (value, &id) in input.iter_mut().zip(ids) {
                 *value = i64::from(id);
             }
         })?;
         self.text_embeddings.infer()?;
         let (text_embeddings, language_model) = (&mut self.text_embeddings, &mut self.language_model);
-        language_model.set_f32("inputs_embeds", &[1, n, hidden], |input| {
-            text_embeddings.read_f32("inputs_embeds", |_, values| {
+        language_model.set_f32(Port::Named("inputs_embeds"), &[1, n, hidden], |input| {
+            text_embeddings.read_f32(Port::Only, |_, values| {
                 if values.len() != input.len() {
                     let detail = format!("it returned {} values, expected {}", values.len(), input.len());
                     return Err(Error::ModelMismatch { model: "text_embeddings", detail });
@@ -200,17 +206,18 @@ impl StatefulSession<'_> {
             replace_rows(input);
             Ok::<(), Error>(())
         })?;
-        language_model.set_i64("attention_mask", &[1, self.past_tokens + n], |mask| mask.fill(1))?;
-        language_model.set_i64("position_ids", &[3, 1, n], |input| {
+        language_model
+            .set_i64(Port::Named("attention_mask"), &[1, self.past_tokens + n], |mask| mask.fill(1))?;
+        language_model.set_i64(Port::Named("position_ids"), &[3, 1, n], |input| {
             for (axis, values) in input.chunks_exact_mut(n).zip(positions) {
                 axis.copy_from_slice(values);
             }
         })?;
-        language_model.set_i32("beam_idx", &[1], |beam| beam.fill(0))?;
+        language_model.set_i32(Port::Named("beam_idx"), &[1], |beam| beam.fill(0))?;
         language_model.infer()?;
         self.past_tokens += n;
         let (vocab_size, logits) = (self.model.config.vocab_size, &mut self.logits);
-        language_model.read_f32("logits", |dims, values| {
+        language_model.read_f32(Port::Named("logits"), |dims, values| {
             if values.len() < vocab_size || !values.len().is_multiple_of(vocab_size) {
                 let detail = format!("it returned logits of shape {dims:?}, expected [1, n, {vocab_size}]");
                 return Err(Error::ModelMismatch { model: "language_model", detail });

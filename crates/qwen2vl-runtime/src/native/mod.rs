@@ -5,6 +5,7 @@
 //! inference, and nothing of the crate appears outside this module.
 
 mod request;
+mod signature;
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use openvino::{Core, DeviceType, RwPropertyKey};
 
 pub(crate) use request::Request;
+pub(crate) use signature::{Element, Port, Signature};
 
 use crate::{EngineOptions, Error, Precision, library};
 
@@ -154,72 +156,6 @@ pub(crate) fn failed(action: &str, error: &openvino::InferenceError) -> Error {
     Error::OpenVino { action: action.to_owned(), message: error.to_string() }
 }
 
-/// Names and shapes of a model's inputs and outputs; a dimension that is not fixed is `None`.
-pub(crate) struct Signature {
-    inputs: Vec<(String, Vec<Option<usize>>)>,
-    outputs: Vec<(String, Vec<Option<usize>>)>,
-}
-
-impl Signature {
-    fn of(model: &openvino::Model) -> Result<Self, openvino::InferenceError> {
-        let port = |node: openvino::Node| {
-            let shape = node.get_partial_shape()?;
-            let dims = shape.get_dimensions().iter();
-            let dims = dims
-                .map(|d| (d.get_min() == d.get_max()).then(|| usize::try_from(d.get_max()).ok()).flatten());
-            Ok((node.get_name()?, dims.collect()))
-        };
-        Ok(Self {
-            inputs: (0..model.get_inputs_len()?)
-                .map(|i| port(model.get_input_by_index(i)?))
-                .collect::<Result<_, openvino::InferenceError>>()?,
-            outputs: (0..model.get_outputs_len()?)
-                .map(|i| port(model.get_output_by_index(i)?))
-                .collect::<Result<_, openvino::InferenceError>>()?,
-        })
-    }
-
-    /// Checks that exactly these inputs exist, with `None` matching any dimension.
-    pub(crate) fn expect_inputs(&self, want: &[(&str, &[Option<usize>])]) -> Result<(), String> {
-        expect("input", &self.inputs, want)?;
-        match self.inputs.iter().find(|(name, _)| want.iter().all(|(w, _)| w != name)) {
-            Some((name, _)) => Err(format!("it has an input {name:?} that this engine does not know")),
-            None => Ok(()),
-        }
-    }
-
-    /// Checks that these outputs exist.
-    pub(crate) fn expect_outputs(&self, want: &[(&str, &[Option<usize>])]) -> Result<(), String> {
-        expect("output", &self.outputs, want)
-    }
-}
-
-fn expect(
-    kind: &str,
-    have: &[(String, Vec<Option<usize>>)],
-    want: &[(&str, &[Option<usize>])],
-) -> Result<(), String> {
-    for (name, dims) in want {
-        let Some((_, found)) = have.iter().find(|(n, _)| n == name) else {
-            let names: Vec<&str> = have.iter().map(|(n, _)| n.as_str()).collect();
-            return Err(format!("it has no {kind} {name:?}; its {kind}s are {}", names.join(", ")));
-        };
-        // An open dimension on either side fits.
-        let fits = found.len() == dims.len()
-            && found.iter().zip(*dims).all(|(f, w)| f.is_none() || w.is_none() || f == w);
-        if !fits {
-            return Err(format!("{kind} {name:?} has shape {}, expected {}", shape(found), shape(dims)));
-        }
-    }
-    Ok(())
-}
-
-fn shape(dims: &[Option<usize>]) -> String {
-    let dims: Vec<String> =
-        dims.iter().map(|d| d.map_or_else(|| "?".to_owned(), |d| d.to_string())).collect();
-    format!("[{}]", dims.join(", "))
-}
-
 /// A compiled model. OpenVINO allows creating requests from several threads only one at a time, hence the lock.
 pub(crate) struct Compiled {
     name: &'static str,
@@ -234,28 +170,5 @@ impl Compiled {
             .create_infer_request()
             .map_err(|e| failed(&format!("create a request of {}", self.name), &e))?;
         Ok(Request::new(self.name, request))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn signature(inputs: &[(&str, &[Option<usize>])]) -> Signature {
-        let own = |(n, d): &(&str, &[Option<usize>])| ((*n).to_owned(), d.to_vec());
-        Signature { inputs: inputs.iter().map(own).collect(), outputs: Vec::new() }
-    }
-
-    #[test]
-    fn signatures_are_compared_with_open_dimensions() {
-        let s = signature(&[("x", &[None, Some(128)])]);
-        assert_eq!(s.expect_inputs(&[("x", &[Some(1), Some(128)])]), Ok(()));
-        assert_eq!(
-            s.expect_inputs(&[("x", &[None, Some(64)])]).unwrap_err(),
-            "input \"x\" has shape [?, 128], expected [?, 64]"
-        );
-        assert!(s.expect_inputs(&[("y", &[None])]).unwrap_err().contains("its inputs are x"));
-        let two = signature(&[("x", &[None]), ("extra", &[None])]);
-        assert!(two.expect_inputs(&[("x", &[None])]).unwrap_err().contains("extra"));
     }
 }

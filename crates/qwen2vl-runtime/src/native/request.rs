@@ -4,7 +4,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use openvino::{ElementType, InferRequest, Shape, Tensor};
 
-use super::failed;
+use super::{Element, Port, failed};
 use crate::Error;
 
 /// An inference request of one compiled model.
@@ -21,21 +21,21 @@ impl Request {
     /// Sets an f32 input that `fill` writes in full.
     pub(crate) fn set_f32<E: From<Error>>(
         &mut self,
-        input: &str,
+        input: Port<'_>,
         dims: &[usize],
         fill: impl FnOnce(&mut [f32]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.set(input, ElementType::F32, dims, fill)
+        self.set(input, Element::F32, dims, fill)
     }
 
     /// Sets an i64 input that `fill` writes in full.
     pub(crate) fn set_i64(
         &mut self,
-        input: &str,
+        input: Port<'_>,
         dims: &[usize],
         fill: impl FnOnce(&mut [i64]),
     ) -> Result<(), Error> {
-        self.set(input, ElementType::I64, dims, |values| {
+        self.set(input, Element::I64, dims, |values| {
             fill(values);
             Ok(())
         })
@@ -44,11 +44,11 @@ impl Request {
     /// Sets an i32 input that `fill` writes in full.
     pub(crate) fn set_i32(
         &mut self,
-        input: &str,
+        input: Port<'_>,
         dims: &[usize],
         fill: impl FnOnce(&mut [i32]),
     ) -> Result<(), Error> {
-        self.set(input, ElementType::I32, dims, |values| {
+        self.set(input, Element::I32, dims, |values| {
             fill(values);
             Ok(())
         })
@@ -56,22 +56,25 @@ impl Request {
 
     fn set<T, E: From<Error>>(
         &mut self,
-        input: &str,
-        element: ElementType,
+        input: Port<'_>,
+        element: Element,
         dims: &[usize],
         fill: impl FnOnce(&mut [T]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let describe = || format!("set input {input:?} of {} with shape {dims:?}", self.name);
+        let describe = || format!("set input {input} of {} with shape {dims:?}", self.name);
         let fail = |e: &openvino::InferenceError| failed(&describe(), e);
         let dims_i64: Vec<i64> = dims.iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
         let shape = Shape::new(&dims_i64).map_err(|e| fail(&e))?;
-        let mut tensor = Tensor::new(element, &shape).map_err(|e| fail(&e))?;
+        let mut tensor = Tensor::new(element.into(), &shape).map_err(|e| fail(&e))?;
         if dims.iter().all(|&d| d > 0) {
             // The element type was given above, so the view's type is right.
             fill(tensor.get_data_mut::<T>().map_err(|e| fail(&e))?)?;
         }
-        self.inner.set_tensor(input, &tensor).map_err(|e| failed(&format!("set input {input:?}"), &e))?;
-        Ok(())
+        let set = match input {
+            Port::Only => self.inner.set_input_tensor(&tensor),
+            Port::Named(name) => self.inner.set_tensor(name, &tensor),
+        };
+        Ok(set.map_err(|e| failed(&format!("set input {input} of {}", self.name), &e))?)
     }
 
     /// Runs the model.
@@ -82,12 +85,16 @@ impl Request {
     /// Reads an output as f32, widening f16 and bf16; the view ends before the request can run again.
     pub(crate) fn read_f32<R>(
         &mut self,
-        output: &str,
+        output: Port<'_>,
         read: impl FnOnce(&[usize], &[f32]) -> R,
     ) -> Result<R, Error> {
-        let action = format!("read output {output:?} of {}", self.name);
+        let action = format!("read output {output} of {}", self.name);
         let fail = |e: &openvino::InferenceError| failed(&action, e);
-        let tensor = self.inner.get_tensor(output).map_err(|e| fail(&e))?;
+        let tensor = match output {
+            Port::Only => self.inner.get_output_tensor(),
+            Port::Named(name) => self.inner.get_tensor(name),
+        };
+        let tensor = tensor.map_err(|e| fail(&e))?;
         let element = tensor.get_element_type().map_err(|e| fail(&e))?;
         let shape = tensor.get_shape().map_err(|e| fail(&e))?;
         let dims: Vec<usize> =
@@ -108,7 +115,7 @@ impl Request {
             }
             other => Err(Error::ModelMismatch {
                 model: self.name,
-                detail: format!("output {output:?} has element type {other}, expected a float"),
+                detail: format!("output {output} has element type {other}, expected a float"),
             }),
         }
     }
@@ -116,7 +123,7 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
-    use crate::native::Native;
+    use crate::native::{Native, Port};
     use crate::{EngineOptions, Error, library};
 
     /// `y = Convert(x)`.
@@ -139,14 +146,14 @@ mod tests {
         let mut native = Native::start(&EngineOptions::default())?;
         let compiled = native.compile("convert", &xml, &xml.with_extension("bin"), |_| Ok(()))?;
         let mut request = compiled.request()?;
-        request.set_f32("x", &[4], |x| {
+        request.set_f32(Port::Named("x"), &[4], |x| {
             x.copy_from_slice(&[0.0, -1.5, 2.25, 300.0]);
             Ok::<(), Error>(())
         })?;
         request.infer()?;
         std::fs::remove_file(&xml).unwrap();
         std::fs::remove_file(xml.with_extension("bin")).unwrap();
-        request.read_f32("y", |_, y| y.to_vec())
+        request.read_f32(Port::Named("y"), |_, y| y.to_vec())
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod rotary;
 
 use qwen2vl_types::GridThw;
 
-use crate::native::{Compiled, Native};
+use crate::native::{Compiled, Element, Native, Port};
 use crate::{Error, ModelConfig, ModelFiles};
 
 /// Patches embedded in one call: bounds the copy that an inference input is.
@@ -54,8 +54,8 @@ impl VisionEncoder {
             &files.vision_embeddings,
             &files.vision_embeddings.with_extension("bin"),
             |signature| {
-                signature.expect_inputs(&[("hidden_states", &[None, Some(patch_len)])])?;
-                signature.expect_outputs(&[("last_hidden_state", &[None, Some(width)])])
+                signature.expect_inputs(&[(Port::Only, Element::F32, &[None, Some(patch_len)])])?;
+                signature.expect_output(Port::Only, &[None, Some(width)])
             },
         )?;
         let rotary = rotary::width(&config.vision);
@@ -66,11 +66,11 @@ impl VisionEncoder {
             &files.vision_embeddings_merger.with_extension("bin"),
             |signature| {
                 signature.expect_inputs(&[
-                    ("hidden_states", &[None, Some(width)]),
-                    ("attention_mask", &[Some(1), None, None]),
-                    ("rotary_pos_emb", &[None, Some(rotary)]),
+                    (Port::Named("hidden_states"), Element::F32, &[None, Some(width)]),
+                    (Port::Named("attention_mask"), Element::F32, &[Some(1), None, None]),
+                    (Port::Named("rotary_pos_emb"), Element::F32, &[None, Some(rotary)]),
                 ])?;
-                signature.expect_outputs(&[("last_hidden_state", &[None, Some(hidden)])])
+                signature.expect_output(Port::Only, &[None, Some(hidden)])
             },
         )?;
         Ok(Self { patch_embed, merger, config: config.clone() })
@@ -100,18 +100,18 @@ impl VisionEncoder {
         let width = self.config.vision.hidden_size;
         // Fresh requests, so that their buffers, sized for this image, do not outlive it.
         let mut merger = self.merger.request()?;
-        merger.set_f32("hidden_states", &[n, width], |rows| self.embed_patches(pixels, rows))?;
-        merger.set_f32("attention_mask", &[1, 1, 1], |mask| {
+        merger.set_f32(Port::Named("hidden_states"), &[n, width], |rows| self.embed_patches(pixels, rows))?;
+        merger.set_f32(Port::Named("attention_mask"), &[1, 1, 1], |mask| {
             mask.fill(0.0);
             Ok::<(), Error>(())
         })?;
-        merger.set_f32("rotary_pos_emb", &[n, rotary::width(&self.config.vision)], |table| {
+        merger.set_f32(Port::Named("rotary_pos_emb"), &[n, rotary::width(&self.config.vision)], |table| {
             rotary::fill(table, grid, self.config.geometry.merge_size, &self.config.vision);
             Ok::<(), Error>(())
         })?;
         merger.infer()?;
         let want = [grid.n_tokens(self.config.geometry.merge_size), self.config.text.hidden_size];
-        merger.read_f32("last_hidden_state", |dims, values| {
+        merger.read_f32(Port::Only, |dims, values| {
             if dims != want {
                 let detail = format!("it returned shape {dims:?}, expected {want:?}");
                 return Err(Error::ModelMismatch { model: "vision_embeddings_merger", detail });
@@ -128,12 +128,12 @@ impl VisionEncoder {
         let mut request = self.patch_embed.request()?;
         for (pixels, rows) in pixels.chunks(PATCH_CHUNK * patch_len).zip(rows.chunks_mut(PATCH_CHUNK * width))
         {
-            request.set_f32("hidden_states", &[pixels.len() / patch_len, patch_len], |input| {
+            request.set_f32(Port::Only, &[pixels.len() / patch_len, patch_len], |input| {
                 input.copy_from_slice(pixels);
                 Ok::<(), Error>(())
             })?;
             request.infer()?;
-            request.read_f32("last_hidden_state", |dims, values| {
+            request.read_f32(Port::Only, |dims, values| {
                 if values.len() != rows.len() {
                     let detail = format!("it returned shape {dims:?}, expected {} values", rows.len());
                     return Err(Error::ModelMismatch { model: "vision_embeddings", detail });

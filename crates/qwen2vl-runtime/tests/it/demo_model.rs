@@ -4,96 +4,30 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use qwen2vl_runtime::{
-    CancelToken, Engine, EngineOptions, Error, GenerationConfig, ModelConfig, ModelFiles, Precision, Prompt,
-    TextConfig, VisionConfig, library,
+    CancelToken, Engine, EngineOptions, Error, GenerationConfig, ModelConfig, ModelFiles, Prompt,
 };
-use qwen2vl_types::{GridThw, PatchGeometry};
+use qwen2vl_types::GridThw;
 
-/// "Who are you?" in the chat template, and the answer "I am a small vision model." of transformers 4.57.6.
-const WHO: &[u32] = &[
-    151644, 8948, 198, 2610, 525, 264, 10950, 17847, 13, 151645, 198, 151644, 872, 198, 15191, 525, 498, 30,
-    151645, 198, 151644, 77091, 198,
-];
-const ANSWER: &[u32] = &[40, 1079, 264, 2613, 11129, 1614, 13];
-
-/// Whether OpenVINO is there; where the tests must run in full, its absence fails them.
-fn has_openvino() -> bool {
-    let found = library::locate(None);
-    if let Err(error) = &found {
-        qwen2vl_testkit::skip(error);
-    }
-    found.is_ok()
-}
-
-fn model() -> (ModelFiles, ModelConfig) {
-    let dir = qwen2vl_testkit::demo_model_dir();
-    let file = |name: &str| dir.join(format!("openvino_{name}_model.xml"));
-    let files = ModelFiles {
-        vision_embeddings: file("vision_embeddings"),
-        vision_embeddings_merger: file("vision_embeddings_merger"),
-        text_embeddings: file("text_embeddings"),
-        language_model: dir.join("openvino_language_model.xml"),
-    };
-    let config = ModelConfig {
-        geometry: PatchGeometry::default(),
-        image_token_id: 151_655,
-        video_token_id: 151_656,
-        max_position_embeddings: 32_768,
-        vocab_size: 151_936,
-        vision: VisionConfig { hidden_size: 128, depth: 3, num_heads: 4 },
-        text: TextConfig {
-            hidden_size: 128,
-            num_hidden_layers: 4,
-            num_key_value_heads: 2,
-            head_dim: 32,
-            intermediate_size: 384,
-        },
-    };
-    (files, config)
-}
-
-fn load(options: EngineOptions) -> Result<Engine, Error> {
-    let (files, config) = model();
-    Engine::load(&files, &config, &EngineOptions { precision: Precision::F32, ..options })
-}
-
-fn answer(engine: &Engine) -> Vec<u32> {
-    let axis: Vec<i64> = (0..WHO.len() as i64).collect();
-    let position_ids = [axis.clone(), axis.clone(), axis];
-    let prompt =
-        Prompt { input_ids: WHO, position_ids: &position_ids, rope_delta: 0, images: &[], videos: &[] };
-    let config =
-        GenerationConfig { max_new_tokens: 20, stop_token_ids: vec![151_645], ..GenerationConfig::default() };
-    let mut streamed = Vec::new();
-    let generation = engine.generate(&prompt, &config, &CancelToken::new(), &mut |token| {
-        streamed.push(token);
-        ControlFlow::Continue(())
-    });
-    let token_ids = generation.unwrap().token_ids;
-    assert_eq!(streamed, token_ids);
-    token_ids
-}
-
-fn cache() -> std::path::PathBuf {
-    qwen2vl_testkit::demo_model_dir().parent().unwrap().join(format!("compiled-{}", std::process::id()))
-}
+use crate::demo::{ANSWER, answer, cache, config, files, has_openvino, load};
 
 #[test]
 fn answers_do_not_depend_on_the_way_they_are_computed() {
     if !has_openvino() {
         return;
     }
-    let plain = load(EngineOptions::default()).unwrap();
+    let plain = load(&files(), EngineOptions::default()).unwrap();
     assert_eq!(answer(&plain), ANSWER, "logits of every position");
     assert_eq!(answer(&plain), ANSWER, "a second conversation starts afresh");
 
-    let chunked = load(EngineOptions { prefill_chunk_tokens: 5, ..EngineOptions::default() }).unwrap();
+    let chunked =
+        load(&files(), EngineOptions { prefill_chunk_tokens: 5, ..EngineOptions::default() }).unwrap();
     assert_eq!(answer(&chunked), ANSWER, "prefill in pieces");
 
-    let dir = cache();
+    let dir = cache("whole");
     for start in ["first", "second"] {
         let cached =
-            load(EngineOptions { cache_dir: Some(dir.clone()), ..EngineOptions::default() }).unwrap();
+            load(&files(), EngineOptions { cache_dir: Some(dir.clone()), ..EngineOptions::default() })
+                .unwrap();
         assert_eq!(answer(&cached), ANSWER, "adapted graph, {start} start");
     }
     let kept = std::fs::read_dir(&dir).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some());
@@ -108,7 +42,7 @@ fn threads_share_an_engine() {
     if !has_openvino() {
         return;
     }
-    let engine = load(EngineOptions::default()).unwrap();
+    let engine = load(&files(), EngineOptions::default()).unwrap();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..3).map(|_| scope.spawn(|| answer(&engine))).collect();
         for worker in workers {
@@ -122,7 +56,7 @@ fn prompts_and_pixels_that_do_not_fit_are_errors() {
     if !has_openvino() {
         return;
     }
-    let engine = load(EngineOptions::default()).unwrap();
+    let engine = load(&files(), EngineOptions::default()).unwrap();
     let grid = GridThw { t: 1, h: 4, w: 4 };
     let pixels = vec![0.0; 16 * 1176];
     let embeddings = engine.encode_vision(&pixels, grid).unwrap();
@@ -158,7 +92,7 @@ fn models_and_options_that_do_not_fit_are_errors_that_say_what() {
     if !has_openvino() {
         return;
     }
-    let (files, config) = model();
+    let (files, config) = (files(), config());
     let load = |files: &ModelFiles, config: &ModelConfig, options: EngineOptions| {
         Engine::load(files, config, &options).err().expect("it must not load").to_string()
     };
