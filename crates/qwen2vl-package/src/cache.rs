@@ -1,27 +1,30 @@
-//! Unpacked zips on disk: `<cache root>/packages/<name>-<16 digits of the zip's SHA-256>`.
+//! Unpacked packages on disk: `<cache root>/packages/<name>-<16 digits of the content's SHA-256>`.
 //!
-//! - **Keyed by content.** The key is the SHA-256 of the whole zip. So that a zip of gigabytes is not hashed at each
-//!   start, `packages/index/` notes which (path, size, modification time) had which hash; a zip that was replaced has
-//!   another time and is hashed again. A zip changed within [`SETTLING`] of its modification time is not noted, since
-//!   file systems count time in steps. In-memory zips are hashed each time.
+//! - **Keyed by content.** The key is the SHA-256 of the whole zip, or of the files of a saved annotator's folder. So
+//!   that gigabytes are not hashed at each start, `packages/index/` notes which (path, size, modification time) had
+//!   which hash; what was replaced has another time and is hashed again. What was changed within [`SETTLING`] of its
+//!   modification time is not noted, since file systems count time in steps. In-memory zips are hashed each time.
 //! - **Whole or not there.** Files are written to a folder beside the final one, synced, and renamed; a list of the
 //!   files goes with them, and a folder that lost some since is unpacked anew.
 //! - **One writer.** A lock file makes processes and threads wait for the first one; a finished folder is used without
 //!   any lock and without writing, so a filled cache may be read-only.
 
-use std::collections::BTreeMap;
+mod file_list;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
+use crate::files::FileTree;
+use crate::files::folder::{Folder, nanoseconds};
 
-/// The list of files in an unpacked folder.
-const LIST_FILE: &str = ".unpacked.json";
+pub(crate) use file_list::{FileList, LIST_FILE};
+
 /// Hexadecimal digits of the hash in a folder's name; the list holds all 64.
 const KEY_DIGITS: usize = 16;
 /// A file whose last change is younger may change again without its time changing.
@@ -45,20 +48,41 @@ pub fn cache_root() -> Result<PathBuf, Error> {
     variable("QWEN2VL_CACHE").or_else(xdg).or_else(home).ok_or(Error::NoCache)
 }
 
-/// What tells a file from its earlier self without reading it.
+/// What tells a file, or a folder's files, from an earlier self without reading them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FileIdentity {
+pub(crate) struct Identity {
     path: String,
     size: u64,
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since 1970; the latest of a folder's files.
     modified: u64,
+    /// Hash of a folder's names, sizes and times.
+    #[serde(default)]
+    listing: Option<String>,
 }
 
-impl FileIdentity {
-    pub fn of(canonical: &Path, file: &File) -> io::Result<Self> {
+impl Identity {
+    /// Of a file.
+    pub fn of_file(canonical: &Path, file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let modified = nanoseconds(metadata.modified()?);
-        Ok(Self { path: canonical.to_string_lossy().into_owned(), size: metadata.len(), modified })
+        let path = canonical.to_string_lossy().into_owned();
+        Ok(Self { path, size: metadata.len(), modified, listing: None })
+    }
+
+    /// Of some files of a folder.
+    pub fn of_files(canonical: &Path, folder: &Folder, files: &[usize]) -> Self {
+        let (mut size, mut modified, mut hasher) = (0u64, 0, Sha256::new());
+        for index in files {
+            let entry = &folder.entries()[*index];
+            size = size.saturating_add(entry.size);
+            modified = folder.modified(*index).max(modified);
+            hasher.update(entry.name.as_bytes());
+            for number in [0, entry.size, folder.modified(*index)] {
+                hasher.update(number.to_le_bytes());
+            }
+        }
+        let path = canonical.to_string_lossy().into_owned();
+        Self { path, size, modified, listing: Some(hex(&hasher.finalize())) }
     }
 
     fn has_settled(&self) -> bool {
@@ -70,15 +94,8 @@ impl FileIdentity {
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     #[serde(flatten)]
-    identity: FileIdentity,
+    identity: Identity,
     sha256: String,
-}
-
-/// What an unpacked folder holds.
-#[derive(Debug, Serialize, Deserialize)]
-struct FileList {
-    sha256: String,
-    files: BTreeMap<String, u64>,
 }
 
 /// The packages below a cache root.
@@ -92,15 +109,16 @@ impl Cache {
         Self { packages: cache_root.join("packages") }
     }
 
-    /// The unpacked folder of a zip file seen before. Damaged notes count as none.
-    pub fn find_by_identity(&self, identity: &FileIdentity, name: &str) -> Option<PathBuf> {
+    /// The unpacked folder, and hash, of what was seen before. Damaged notes count as none.
+    pub fn find_by_identity(&self, identity: &Identity, name: &str) -> Option<(PathBuf, String)> {
         let text = std::fs::read(self.note_path(identity)).ok()?;
         let note: Note = serde_json::from_slice(&text).ok()?;
-        (note.identity == *identity).then(|| self.find(name, &note.sha256))?
+        let root = (note.identity == *identity).then(|| self.find(name, &note.sha256))??;
+        Some((root, note.sha256))
     }
 
     /// Notes the hash of a zip file. Failing costs only time at the next start.
-    pub fn remember(&self, identity: &FileIdentity, sha256: &str) {
+    pub fn remember(&self, identity: &Identity, sha256: &str) {
         if !identity.has_settled() {
             return;
         }
@@ -122,21 +140,17 @@ impl Cache {
     /// The unpacked folder of a content, if it is whole.
     pub fn find(&self, name: &str, sha256: &str) -> Option<PathBuf> {
         let folder = self.packages.join(key(name, sha256));
-        let list: FileList = serde_json::from_slice(&std::fs::read(folder.join(LIST_FILE)).ok()?).ok()?;
-        let whole = |(file, size): (&String, &u64)| {
-            std::fs::metadata(folder.join(file)).is_ok_and(|m| m.is_file() && m.len() == *size)
-        };
-        (list.sha256 == sha256 && list.files.iter().all(whole)).then_some(folder)
+        FileList::read(&folder).is_some_and(|list| list.is_whole(&folder, sha256)).then_some(folder)
     }
 
     /// The unpacked folder of a content, made by `fill` if need be. `fill` writes into the folder that it is given and
-    /// returns the names and sizes of its files.
+    /// lists its files.
     pub fn get_or_unpack(
         &self,
         name: &str,
         sha256: &str,
         total_bytes: u64,
-        fill: impl FnOnce(&Path) -> Result<Vec<(String, u64)>, Error>,
+        fill: impl FnOnce(&Path, &mut FileList) -> Result<(), Error>,
     ) -> Result<PathBuf, Error> {
         if let Some(found) = self.find(name, sha256) {
             return Ok(found);
@@ -164,14 +178,15 @@ impl Cache {
         partial_prefix: &str,
         target: &Path,
         sha256: &str,
-        fill: impl FnOnce(&Path) -> Result<Vec<(String, u64)>, Error>,
+        fill: impl FnOnce(&Path, &mut FileList) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let partial = tempfile::Builder::new()
             .prefix(partial_prefix)
             .tempdir_in(&self.packages)
             .map_err(|e| cache_error(&self.packages, e))?;
-        let files = fill(partial.path())?;
-        self.finish(partial, target, sha256, files)
+        let mut list = FileList::new(sha256);
+        fill(partial.path(), &mut list)?;
+        self.finish(partial, target, &list)
     }
 
     /// Removes a folder that must not be used.
@@ -183,19 +198,9 @@ impl Cache {
         }
     }
 
-    fn finish(
-        &self,
-        partial: tempfile::TempDir,
-        target: &Path,
-        sha256: &str,
-        files: Vec<(String, u64)>,
-    ) -> Result<(), Error> {
+    fn finish(&self, partial: tempfile::TempDir, target: &Path, list: &FileList) -> Result<(), Error> {
         let failed = |e| cache_error(target, e);
-        let list = FileList { sha256: sha256.to_owned(), files: files.into_iter().collect() };
-        let list_path = partial.path().join(LIST_FILE);
-        let text = serde_json::to_vec_pretty(&list).map_err(|e| failed(e.into()))?;
-        std::fs::write(&list_path, text).map_err(failed)?;
-        File::open(&list_path).and_then(|f| f.sync_all()).map_err(failed)?;
+        list.save(partial.path()).map_err(failed)?;
         sync_folder(partial.path());
         if target.exists() {
             tracing::warn!(folder = %target.display(), "unpacked again: files were missing or changed");
@@ -239,16 +244,16 @@ impl Cache {
         }
     }
 
-    fn note_path(&self, identity: &FileIdentity) -> PathBuf {
+    fn note_path(&self, identity: &Identity) -> PathBuf {
         let digest = Sha256::digest(identity.path.as_bytes());
-        let hex: String = digest.iter().take(KEY_DIGITS / 2).map(|b| format!("{b:02x}")).collect();
-        self.packages.join("index").join(format!("{hex}.json"))
+        let digits = hex(&digest[..KEY_DIGITS / 2]);
+        self.packages.join("index").join(format!("{digits}.json"))
     }
 }
 
-/// Since 1970; 64 bits last until 2554.
-fn nanoseconds(time: SystemTime) -> u64 {
-    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The name of a content's folder: readable, and safe on every file system.
@@ -282,7 +287,7 @@ fn lock(path: &Path) -> Result<File, Error> {
 }
 
 /// Makes a rename survive a power failure, where folders can be synced.
-fn sync_folder(folder: &Path) {
+pub(crate) fn sync_folder(folder: &Path) {
     if cfg!(unix) {
         File::open(folder).and_then(|f| f.sync_all()).ok();
     }

@@ -14,7 +14,7 @@ pub enum Error {
     },
     /// A folder or zip without any part of an OpenVINO export.
     #[error(
-        "{} is no OpenVINO export of Qwen2-VL: it has no {expected}; make one by `optimum-cli export openvino -m \
+        "{} is neither an OpenVINO export of Qwen2-VL nor an annotator saved by Spark NLP: it has no {expected}; make one by `optimum-cli export openvino -m \
          Qwen/Qwen2-VL-2B-Instruct --weight-format int4 FOLDER`", path.display()
     )]
     NotAnExport {
@@ -22,6 +22,72 @@ pub enum Error {
         path: PathBuf,
         /// A file that every export has.
         expected: &'static str,
+    },
+    /// More than one model in a folder or zip.
+    #[error(
+        "{} holds {} models, in {}: name, or pack, one alone", path.display(), folders.len(),
+        folders.iter().map(|f| format!("{:?}", f.trim_end_matches('/'))).collect::<Vec<_>>().join(", ")
+    )]
+    SeveralModels {
+        /// The folder or zip.
+        path: PathBuf,
+        /// The folders in it, from its root.
+        folders: Vec<String>,
+    },
+    /// What Spark saved there is no annotator of this model.
+    #[error("{} was saved by Spark, but holds no {expected}, only {}", path.display(), found.join(", "))]
+    WrongClass {
+        /// The folder or zip.
+        path: PathBuf,
+        /// The classes found.
+        found: Vec<String>,
+        /// The class looked for.
+        expected: &'static str,
+    },
+    /// A file that Spark wrote is damaged, or not of the form that it should have.
+    #[error("{}: {source}", path.display())]
+    SparkFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and at which byte.
+        source: qwen2vl_spark_files::Error,
+    },
+    /// A feature that was saved as Parquet.
+    #[error(
+        "{} is Parquet, which this project does not read: in Spark NLP, load the annotator, set \
+         spark.jsl.settings.annotatorSerializationFormat to \"object\", and save it again", path.display()
+    )]
+    DatasetFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An OpenVINO IR that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Ir {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A file of the cache that is not as it was unpacked.
+    #[error(
+        "{} changed since it was unpacked, {reason}: delete {} and open the model again", path.display(), root.display()
+    )]
+    Unpacked {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// The unpacked folder.
+        root: PathBuf,
+    },
+    /// A folder with far more files than a model has.
+    #[error("{} has more than {limit} files: name the model's own folder", path.display())]
+    TooManyFiles {
+        /// The folder.
+        path: PathBuf,
+        /// The most that are looked at.
+        limit: usize,
     },
     /// A Hugging Face checkpoint that was not exported yet.
     #[error(
@@ -49,7 +115,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file that is neither a folder nor a zip.
-    #[error("{} is neither a folder nor a zip of an OpenVINO export", path.display())]
+    #[error("{} is neither a folder nor a zip of a model", path.display())]
     NotAPackage {
         /// The file.
         path: PathBuf,

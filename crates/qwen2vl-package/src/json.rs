@@ -13,6 +13,11 @@ const MAX_TEXT_BYTES: u64 = 16 << 20;
 
 /// The content of a file, `None` if there is none.
 pub(crate) fn read_text(path: &Path) -> Result<Option<String>, Error> {
+    read_text_up_to(path, MAX_TEXT_BYTES)
+}
+
+/// As [`read_text`], for files that may be larger.
+pub(crate) fn read_text_up_to(path: &Path, limit: u64) -> Result<Option<String>, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -22,9 +27,9 @@ pub(crate) fn read_text(path: &Path) -> Result<Option<String>, Error> {
     let size = file.metadata().map_err(failed)?.len();
     let mut text = String::new();
     // One byte more than allowed shows a file that grew, or a device whose size reads as 0.
-    let read = file.take(MAX_TEXT_BYTES + 1).read_to_string(&mut text).map_err(failed)? as u64;
-    if read > MAX_TEXT_BYTES {
-        return Err(Error::TooLarge { path: path.to_owned(), size: size.max(read), limit: MAX_TEXT_BYTES });
+    let read = file.take(limit + 1).read_to_string(&mut text).map_err(failed)? as u64;
+    if read > limit {
+        return Err(Error::TooLarge { path: path.to_owned(), size: size.max(read), limit });
     }
     Ok(Some(text))
 }

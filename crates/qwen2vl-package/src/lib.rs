@@ -4,10 +4,18 @@
 mod cache;
 mod configs;
 mod error;
+mod export;
+mod files;
+mod ir;
 mod json;
+mod layout;
 mod model_package;
-mod source;
+mod provenance;
+mod report;
+mod spark;
 
 pub use cache::cache_root;
 pub use error::Error;
-pub use model_package::ModelPackage;
+pub use model_package::{ModelPackage, unpack_zip};
+pub use provenance::{PackageKind, Parameter, Pipeline, Provenance, SparkProvenance};
+pub use report::{Check, IrReport, PackageReport, TokenizerReport};

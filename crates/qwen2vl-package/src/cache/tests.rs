@@ -21,7 +21,7 @@ const SHA: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abc
 #[test]
 fn more_than_the_free_space_is_refused_before_writing() {
     let (_dir, cache) = cache();
-    let error = cache.get_or_unpack("m", SHA, u64::MAX, |_| panic!("written all the same")).unwrap_err();
+    let error = cache.get_or_unpack("m", SHA, u64::MAX, |_, _| panic!("written all the same")).unwrap_err();
     assert!(matches!(error, Error::DiskFull { needed_bytes: u64::MAX, .. }), "{error}");
     let error = cache.check_room(5 << 20, Some(3 << 20)).unwrap_err().to_string();
     assert!(error.contains("needs 5 MiB") && error.contains("3 MiB are free"), "{error}");
@@ -32,7 +32,7 @@ fn more_than_the_free_space_is_refused_before_writing() {
 fn a_disk_that_fills_while_unpacking_says_so_and_leaves_nothing() {
     let (_dir, cache) = cache();
     for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
-        let error = cache.get_or_unpack("m", SHA, 7, |target| {
+        let error = cache.get_or_unpack("m", SHA, 7, |target, _| {
             std::fs::write(target.join("half"), "ha").unwrap();
             Err(cache_error(target, kind.into()))
         });
@@ -48,10 +48,7 @@ fn a_disk_that_fills_while_unpacking_says_so_and_leaves_nothing() {
 #[test]
 fn the_whole_hash_decides_not_the_digits_in_the_name() {
     let (_dir, cache) = cache();
-    let fill = |target: &Path| {
-        std::fs::write(target.join("a"), "12").unwrap();
-        Ok(vec![("a".to_owned(), 2)])
-    };
+    let fill = |target: &Path, list: &mut FileList| list.write(target, "a", |file| file.write_all(b"12"));
     let folder = cache.get_or_unpack("m", SHA, 2, fill).unwrap();
     assert_eq!(cache.find("m", SHA), Some(folder.clone()));
     let twin = SHA.replace("ef01", "ef02");
@@ -64,15 +61,15 @@ fn the_whole_hash_decides_not_the_digits_in_the_name() {
 #[test]
 fn only_settled_files_are_noted_and_only_the_same_file_is_found() {
     let (_dir, cache) = cache();
-    let folder = cache.get_or_unpack("m", SHA, 0, |_| Ok(Vec::new())).unwrap();
+    let folder = cache.get_or_unpack("m", SHA, 0, |_, _| Ok(())).unwrap();
     let now = nanoseconds(SystemTime::now());
-    let young = FileIdentity { path: "/m.zip".to_owned(), size: 9, modified: now };
+    let young = Identity { path: "/m.zip".to_owned(), size: 9, modified: now, listing: None };
     cache.remember(&young, SHA);
     assert_eq!(cache.find_by_identity(&young, "m"), None);
-    let old = FileIdentity { modified: 5, ..young };
+    let old = Identity { modified: 5, ..young };
     cache.remember(&old, SHA);
-    assert_eq!(cache.find_by_identity(&old, "m"), Some(folder));
-    for other in [FileIdentity { size: 8, ..old.clone() }, FileIdentity { modified: 6, ..old.clone() }] {
+    assert_eq!(cache.find_by_identity(&old, "m"), Some((folder, SHA.to_owned())));
+    for other in [Identity { size: 8, ..old.clone() }, Identity { modified: 6, ..old.clone() }] {
         assert_eq!(cache.find_by_identity(&other, "m"), None);
     }
     std::fs::write(cache.note_path(&old), "damaged").unwrap();

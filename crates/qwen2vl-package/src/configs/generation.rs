@@ -41,6 +41,8 @@ pub(crate) struct GenerationFile {
     top_p: Option<f64>,
     repetition_penalty: Option<f64>,
     max_new_tokens: Option<u64>,
+    /// Not in Hugging Face's files: a saved annotator's `randomSeed`.
+    seed: Option<u64>,
     eos_token_id: Option<TokenIds>,
 }
 
@@ -69,7 +71,7 @@ impl GenerationFile {
                 .max_new_tokens
                 .map_or(default.max_new_tokens, |n| usize::try_from(n).unwrap_or(usize::MAX)),
             stop_token_ids,
-            seed: default.seed,
+            seed: self.seed.unwrap_or(default.seed),
         };
         match config.validate() {
             Ok(()) => Ok(config),

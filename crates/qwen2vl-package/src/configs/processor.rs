@@ -48,6 +48,18 @@ struct SizeFields {
     longest_edge: Option<u64>,
 }
 
+/// Reads one file. Edited for Spark NLP, its `size` may be a number, or height and width.
+fn read_file(path: &Path, for_spark: bool) -> Result<Option<ProcessorFile>, Error> {
+    if !for_spark {
+        return read_json(path);
+    }
+    let Some(mut value) = read_json::<serde_json::Value>(path)? else { return Ok(None) };
+    if value.get("size").is_some_and(|size| size.get("shortest_edge").is_none()) {
+        value["size"] = serde_json::Value::Null;
+    }
+    serde_json::from_value(value).map(Some).map_err(|source| Error::Json { path: path.to_owned(), source })
+}
+
 /// `processor_config.json` of newer versions.
 #[derive(Debug, Deserialize)]
 struct NestedFile {
@@ -55,15 +67,17 @@ struct NestedFile {
     video_processor: Option<ProcessorFile>,
 }
 
-/// Options for images and for videos. `geometry` is the model's, which both must share.
+/// Options for images and for videos. `geometry` is the model's, which both must share. `for_spark` tells a folder that
+/// was edited for Spark NLP, whose import needs one number as `size`; it means nothing to Qwen2-VL.
 pub(crate) fn read(
     root: &Path,
     geometry: PatchGeometry,
+    for_spark: bool,
 ) -> Result<(PreprocessOptions, PreprocessOptions), Error> {
     let (image_path, video_path) = (root.join(IMAGE_FILE), root.join(VIDEO_FILE));
     let nested_path = root.join(NESTED_FILE);
-    let own_image = read_json::<ProcessorFile>(&image_path)?.map(|file| (image_path, file));
-    let own_video = read_json::<ProcessorFile>(&video_path)?.map(|file| (video_path, file));
+    let own_image = read_file(&image_path, for_spark)?.map(|file| (image_path, file));
+    let own_video = read_file(&video_path, for_spark)?.map(|file| (video_path, file));
     let nested = match (&own_image, &own_video) {
         (Some(_), _) => None,
         _ => read_json::<NestedFile>(&nested_path)?,

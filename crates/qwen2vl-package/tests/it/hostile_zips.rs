@@ -118,7 +118,7 @@ fn hostile_and_damaged_zips_are_refused_and_leave_nothing() {
         (
             "no entries",
             Writer::new(Cursor::new(Vec::new())).finish().unwrap().into_inner(),
-            vec!["no OpenVINO export"],
+            vec!["neither an OpenVINO export"],
         ),
     ];
     check_all(

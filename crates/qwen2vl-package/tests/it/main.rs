@@ -8,6 +8,7 @@ mod golden;
 mod hostile_zips;
 mod open;
 mod properties;
+mod saved;
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -32,7 +33,7 @@ impl Export {
     fn new() -> Self {
         let mut export = Self(BTreeMap::new());
         for ir in IRS {
-            export = export.file(&format!("{ir}.xml"), "<net/>").file(&format!("{ir}.bin"), "weights");
+            export = export.file(&format!("{ir}.xml"), ir_xml(ir)).file(&format!("{ir}.bin"), "weights");
         }
         export
             .json("config.json", &config())
@@ -82,6 +83,51 @@ impl Export {
         more(&mut zip);
         zip.finish().unwrap().into_inner()
     }
+}
+
+/// An IR without the layers between its inputs and outputs, of the demo model's dimensions and 4 bytes of weights.
+fn ir_xml(ir: &str) -> String {
+    let input = |name: &str, shape: &str| {
+        format!(
+            r#"<layer name="{name}" type="Parameter"><data shape="{shape}" element_type="f32"/><output><port id="0"
+            precision="FP32" names="{name}"/></output></layer>"#
+        )
+    };
+    let layer = |kind: &str, dims: &[i64]| {
+        let dims: String = dims.iter().map(|d| format!("<dim>{d}</dim>")).collect();
+        let port = format!(r#"<port id="0" precision="FP32">{dims}</port>"#);
+        let second = if kind == "Convolution" { port.clone() } else { String::new() };
+        format!(
+            r#"<layer name="{kind}" type="{kind}" output_names="y"><input>{second}{port}</input><output>{port}</output></layer>"#
+        )
+    };
+    let mut layers = r#"<layer name="w" type="Const"><data element_type="f16" shape="2" offset="0" size="4"/></layer>"#.to_owned();
+    match ir {
+        "openvino_vision_embeddings_model" => {
+            layers += &input("hidden_states", "?,?");
+            layers += &layer("Convolution", &[128, 3, 2, 14, 14]);
+            layers += &layer("Result", &[-1, 128]);
+        }
+        "openvino_vision_embeddings_merger_model" => {
+            layers += &input("hidden_states", "?,128");
+            layers += &layer("ScaledDotProductAttention", &[4, -1, 32]).repeat(3);
+            layers += &layer("Gelu", &[-1, 512]);
+            layers += &layer("Result", &[-1, 128]);
+        }
+        "openvino_text_embeddings_model" => {
+            layers += &input("input", "?,?");
+            layers += &layer("Result", &[-1, -1, 128]);
+        }
+        _ => {
+            layers += &input("inputs_embeds", "?,?,128");
+            layers += &r#"<layer name="r" type="ReadValue"><data variable_id="kv" variable_type="f32"
+                variable_shape="?,2,?,32"/></layer>"#
+                .repeat(8);
+            layers += &layer("Swish", &[-1, -1, 384]);
+            layers += &layer("Result", &[-1, -1, 151_936]);
+        }
+    }
+    format!("<net version=\"11\"><layers>{layers}</layers></net>")
 }
 
 /// A `config.json` of the newer form, of the demo model's dimensions.

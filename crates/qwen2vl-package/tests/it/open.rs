@@ -13,6 +13,8 @@ fn at(package: &ModelPackage, root: &std::path::Path) -> ModelPackage {
     package.name = "x".to_owned();
     package.root = root.to_owned();
     package.tokenizer_json = moved(&package.tokenizer_json);
+    package.provenance.source = root.to_owned();
+    package.provenance.sha256 = None;
     let files = &mut package.files;
     for file in [
         &mut files.vision_embeddings,
@@ -177,8 +179,8 @@ fn each_missing_part_is_named_for_folders_and_zips() {
     let checkpoint = nothing.clone().file("model-00001-of-00002.safetensors", "x").file("config.json", "{}");
     let bin = nothing.clone().file("pytorch_model.bin", "x");
     let mut cases = vec![
-        case("empty", nothing.clone(), &["no OpenVINO export", "openvino_language_model.xml", "optimum-cli"]),
-        case("other files", nothing.file("a.txt", "x"), &["no OpenVINO export", "optimum-cli"]),
+        case("empty", nothing.clone(), &["neither an OpenVINO export", "openvino_language_model.xml", "optimum-cli"]),
+        case("other files", nothing.file("a.txt", "x"), &["neither an OpenVINO export", "optimum-cli"]),
         case(
             "checkpoint",
             checkpoint,

@@ -1,0 +1,129 @@
+//! The files of an unpacked package: written one by one, listed with size and CRC-32, checked later.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::files::{CopyError, FileTree, copy_exact};
+
+/// The list's name in an unpacked folder.
+pub(crate) const LIST_FILE: &str = ".unpacked.json";
+
+/// Raised when what is unpacked has another form than before, so that older folders are made anew.
+const FORM: u32 = 2;
+
+/// What an unpacked folder holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FileList {
+    form: u32,
+    pub sha256: String,
+    pub files: BTreeMap<String, Listed>,
+}
+
+/// A file of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Listed {
+    pub size: u64,
+    pub crc32: u32,
+}
+
+impl FileList {
+    /// Of a content, without files yet.
+    pub fn new(sha256: &str) -> Self {
+        Self { form: FORM, sha256: sha256.to_owned(), files: BTreeMap::new() }
+    }
+
+    /// The list of a folder, if it has one of this form.
+    pub fn read(folder: &Path) -> Option<Self> {
+        let list: Self = serde_json::from_slice(&std::fs::read(folder.join(LIST_FILE)).ok()?).ok()?;
+        (list.form == FORM).then_some(list)
+    }
+
+    /// Whether all files are there, with their sizes.
+    pub fn is_whole(&self, folder: &Path, sha256: &str) -> bool {
+        let whole = |(file, listed): (&String, &Listed)| {
+            std::fs::metadata(folder.join(file)).is_ok_and(|m| m.is_file() && m.len() == listed.size)
+        };
+        self.sha256 == sha256 && self.files.iter().all(whole)
+    }
+
+    /// Writes the list into its folder.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        let mut file = File::create(folder.join(LIST_FILE))?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.sync_all()
+    }
+
+    /// Copies a file of a tree into `folder`, down to the disk.
+    pub fn copy(
+        &mut self,
+        tree: &mut dyn FileTree,
+        index: usize,
+        folder: &Path,
+        name: &str,
+    ) -> Result<(), Error> {
+        let size = tree.entries()[index].size;
+        let path = folder.join(name);
+        let failed = |source| Error::Cache { path: path.clone(), source };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        let mut file = File::create_new(&path).map_err(failed)?;
+        let copied = copy_exact(&mut tree.read(index)?, size, &mut file);
+        let crc32 = copied.map_err(|error| match error {
+            CopyError::Read(e) => tree.read_error(index, e),
+            CopyError::Size(problem) => tree.read_error(index, io::Error::other(problem)),
+            CopyError::Write(e) => failed(e),
+        })?;
+        file.sync_all().map_err(failed)?;
+        self.files.insert(name.to_owned(), Listed { size, crc32 });
+        Ok(())
+    }
+
+    /// Writes a file into `folder`, down to the disk.
+    pub fn write(
+        &mut self,
+        folder: &Path,
+        name: &str,
+        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let path = folder.join(name);
+        let failed = |source| Error::Cache { path: path.clone(), source };
+        let file = File::create_new(&path).map_err(failed)?;
+        let mut counting = Counting { inner: BufWriter::new(&file), size: 0, hasher: crc32fast::Hasher::new() };
+        fill(&mut counting).and_then(|()| counting.inner.flush()).map_err(failed)?;
+        let listed = Listed { size: counting.size, crc32: counting.hasher.finalize() };
+        file.sync_all().map_err(failed)?;
+        self.files.insert(name.to_owned(), listed);
+        Ok(())
+    }
+
+    /// Writes a JSON file into `folder`, down to the disk.
+    pub fn write_json(&mut self, folder: &Path, name: &str, value: &impl Serialize) -> Result<(), Error> {
+        self.write(folder, name, |file| serde_json::to_writer_pretty(file, value).map_err(io::Error::from))
+    }
+}
+
+/// Size and CRC-32 of what is written.
+struct Counting<W> {
+    inner: W,
+    size: u64,
+    hasher: crc32fast::Hasher,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.size += n as u64;
+        self.hasher.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

@@ -1,0 +1,152 @@
+//! Files as a package has them: in a folder, or in a zip. What reads a package reads a [`FileTree`].
+
+pub(crate) mod bytes;
+pub(crate) mod folder;
+mod stored;
+pub(crate) mod zip;
+
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// A file of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Name from the tree's root, parts joined by `/`.
+    pub name: String,
+    /// Bytes of its content.
+    pub size: u64,
+}
+
+impl Entry {
+    /// Folder (empty, or ending in `/`) and file name.
+    pub fn split(&self) -> (&str, &str) {
+        self.name.split_at(self.name.rfind('/').map_or(0, |slash| slash + 1))
+    }
+}
+
+/// What can be read from any place.
+pub(crate) trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
+
+/// Files by index, with their content.
+pub(crate) trait FileTree {
+    /// The folder or zip.
+    fn path(&self) -> &Path;
+
+    /// The files, in no order; folders are not listed.
+    fn entries(&self) -> &[Entry];
+
+    /// The content of a file, to be read once. A zip's CRC is checked at its end.
+    fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>, Error>;
+
+    /// The content of a file, to be read from any place. Where that needs a copy, it is made in `scratch`, and gone
+    /// when the reader is dropped.
+    fn read_seek(&mut self, index: usize, scratch: &Path) -> Result<Box<dyn ReadSeek + '_>, Error>;
+
+    /// The error for a failed read of a file.
+    fn read_error(&self, index: usize, error: std::io::Error) -> Error;
+
+    /// The bytes that everything together takes where it lies now: what limits on unpacking refer to.
+    fn stored_bytes(&self) -> u64;
+
+    /// Where a file is, for messages; within a zip the zip's path and the name.
+    fn location(&self, index: usize) -> PathBuf {
+        self.path().join(&self.entries()[index].name)
+    }
+
+    /// The index of a file.
+    fn find(&self, name: &str) -> Option<usize> {
+        self.entries().iter().position(|e| e.name == name)
+    }
+
+    /// The whole content of a file that should be small.
+    fn read_small(&mut self, index: usize, limit: u64) -> Result<Vec<u8>, Error> {
+        let size = self.entries()[index].size;
+        let path = self.location(index);
+        let mut content = Vec::new();
+        // One byte more than allowed shows a file that is larger than it says.
+        let read = self.read(index)?.take(limit + 1).read_to_end(&mut content);
+        read.map_err(|e| self.read_error(index, e))?;
+        if content.len() as u64 > limit {
+            return Err(Error::TooLarge { path, size: size.max(content.len() as u64), limit });
+        }
+        Ok(content)
+    }
+}
+
+/// What went wrong while copying.
+#[derive(Debug)]
+pub(crate) enum CopyError {
+    Read(std::io::Error),
+    /// More, or fewer, bytes than the size that was promised.
+    Size(String),
+    Write(std::io::Error),
+}
+
+/// Copies exactly `size` bytes, which must be all that there are; their CRC-32.
+pub(crate) fn copy_exact(
+    reader: &mut impl Read,
+    size: u64,
+    writer: &mut impl Write,
+) -> Result<u32, CopyError> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut left = size;
+    loop {
+        let n = match reader.read(&mut buffer) {
+            Ok(n) => n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) => return Err(CopyError::Read(e)),
+        };
+        if n == 0 {
+            break;
+        }
+        left = left
+            .checked_sub(n as u64)
+            .ok_or_else(|| CopyError::Size(format!("holds more than its {size} bytes")))?;
+        hasher.update(&buffer[..n]);
+        writer.write_all(&buffer[..n]).map_err(CopyError::Write)?;
+    }
+    if left > 0 {
+        return Err(CopyError::Size(format!("ends {left} bytes before its {size} bytes")));
+    }
+    Ok(hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn files_have_exactly_their_size() {
+        let mut written = Vec::new();
+        let crc32 = copy_exact(&mut b"abc".as_slice(), 3, &mut written).unwrap();
+        assert_eq!((written.as_slice(), crc32), (b"abc".as_slice(), 0x3524_41c2));
+        for (size, says) in [(2, "more than its 2 bytes"), (5, "ends 2 bytes before its 5 bytes")] {
+            let mut written = Vec::new();
+            let error = copy_exact(&mut b"abc".as_slice(), size, &mut written).unwrap_err();
+            assert!(matches!(&error, CopyError::Size(problem) if problem.contains(says)), "{error:?}");
+            assert!(written.len() as u64 <= 3);
+        }
+    }
+
+    #[test]
+    fn a_failing_disk_is_not_taken_for_a_damaged_file() {
+        let error = copy_exact(&mut b"abc".as_slice(), 3, &mut Full).unwrap_err();
+        assert!(matches!(&error, CopyError::Write(e) if e.kind() == ErrorKind::StorageFull), "{error:?}");
+    }
+}

@@ -1,4 +1,0 @@
-//! Where a package comes from: recognised by content, never by name.
-
-pub(crate) mod export;
-pub(crate) mod zip;

@@ -1,0 +1,205 @@
+//! An annotator that Spark NLP saved → an export folder, as the rest of this crate reads.
+//!
+//! A saved `Qwen2VLTransformer` has its parameters in `metadata/`, vocabulary, merges and token ids in `fields/` as Java
+//! objects, and each OpenVINO model as a zip in a file named `.xml`. It has no `config.json`: dimensions are taken from
+//! the IRs. Everything is read once and written in the form that Hugging Face and optimum-intel use; what Spark NLP
+//! wrote about the model goes into `spark_nlp.json` beside it.
+
+mod configs;
+mod features;
+mod models;
+mod parameters;
+mod tokenizer;
+
+use std::io::Read;
+use std::path::Path;
+
+use qwen2vl_spark_files::checksum::{Checksums, Verifier, side_file_name};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::cache::FileList;
+use crate::files::FileTree;
+use crate::layout::Annotator;
+use crate::provenance::SparkProvenance;
+use crate::{Error, Parameter};
+
+use parameters::parameters;
+
+/// The annotator's class.
+pub(crate) const ANNOTATOR_CLASS: &str = "com.johnsnowlabs.nlp.annotators.cv.Qwen2VLTransformer";
+/// A saved pipeline's class.
+pub(crate) const PIPELINE_CLASS: &str = "org.apache.spark.ml.PipelineModel";
+
+/// What Spark NLP wrote, beside the converted files.
+pub(crate) const RECORD_FILE: &str = "spark_nlp.json";
+
+/// Side files hold 4 bytes for each 512 of the largest model.
+const MAX_CHECKSUMS_BYTES: u64 = 1 << 30;
+
+/// The content of [`RECORD_FILE`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    #[serde(flatten)]
+    pub provenance: SparkProvenance,
+    #[serde(rename = "paramMap")]
+    pub param_map: Map<String, Value>,
+    #[serde(rename = "defaultParamMap")]
+    pub default_param_map: Map<String, Value>,
+    /// What is odd about the package.
+    pub notes: Vec<String>,
+}
+
+impl Record {
+    /// All parameters, those that were set first.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        parameters(&self.param_map, &self.default_param_map)
+    }
+}
+
+/// Whether a file's name is that of a part that Spark wrote; names starting with `_` or `.` are for Hadoop itself.
+pub(crate) fn is_part(name: &str) -> bool {
+    name.starts_with("part-")
+}
+
+/// Writes a saved annotator as an export folder into `target`, an empty folder.
+pub(crate) fn convert(
+    tree: &mut dyn FileTree,
+    annotator: &Annotator,
+    target: &Path,
+    list: &mut FileList,
+) -> Result<(), Error> {
+    let parts = check_complete(tree, annotator)?;
+    models::unpack(tree, &parts.models, target, list)?;
+    let mut notes = parts.notes;
+    let features = features::read(tree, &parts.features, &mut notes)?;
+    list.write(target, "tokenizer.json", |file| tokenizer::write(&features, file))?;
+    configs::write(target, tree.path(), annotator, &features, list, &mut notes)?;
+    let metadata = &annotator.metadata;
+    let record = Record {
+        provenance: SparkProvenance {
+            class: metadata.class.clone(),
+            uid: metadata.uid.clone(),
+            spark_version: metadata.spark_version.clone(),
+            timestamp: metadata.timestamp,
+            pipeline: annotator.pipeline.clone(),
+        },
+        param_map: metadata.param_map.clone(),
+        default_param_map: metadata.default_param_map.clone(),
+        notes,
+    };
+    list.write_json(target, RECORD_FILE, &record)
+}
+
+/// The bytes that unpacking will take, about: those of the packed models.
+pub(crate) fn unpacked_bytes(tree: &dyn FileTree, annotator: &Annotator) -> u64 {
+    let of_annotator = tree.entries().iter().filter(|e| e.name.starts_with(&annotator.folder));
+    of_annotator.fold(0, |sum, e| sum.saturating_add(e.size))
+}
+
+/// The files that make up an annotator's content, for telling it from others: metadata, features, models.
+pub(crate) fn content_files(tree: &dyn FileTree, annotator: &Annotator) -> Vec<usize> {
+    let mut files: Vec<usize> = (0..tree.entries().len())
+        .filter(|i| {
+            let name = tree.entries()[*i].name.strip_prefix(&annotator.folder);
+            let file = tree.entries()[*i].split().1;
+            name.is_some_and(|name| {
+                *i == annotator.metadata_index
+                    || (name.starts_with("fields/") && is_part(file))
+                    || (!name.contains('/') && name.starts_with("openvino_"))
+            })
+        })
+        .collect();
+    files.sort_by(|a, b| tree.entries()[*a].name.cmp(&tree.entries()[*b].name));
+    files
+}
+
+/// The indices of everything that is needed.
+struct Parts {
+    models: Vec<models::Packed>,
+    features: Vec<(&'static str, Vec<usize>)>,
+    notes: Vec<String>,
+}
+
+/// Finds all that an annotator needs, and names everything that is missing at once.
+fn check_complete(tree: &dyn FileTree, annotator: &Annotator) -> Result<Parts, Error> {
+    let folder = &annotator.folder;
+    let (mut missing, mut notes) = (Vec::new(), Vec::new());
+    let mut found_models = Vec::new();
+    for name in models::NEEDED {
+        match tree.find(&format!("{folder}{name}.xml")) {
+            Some(index) => found_models.push(models::Packed { name, index }),
+            None => missing.push(format!("{folder}{name}.xml")),
+        }
+    }
+    for name in models::UNNEEDED {
+        if tree.find(&format!("{folder}{name}.xml")).is_none() {
+            notes.push(format!("{name}.xml is missing; Spark NLP needs it, this project does not"));
+        }
+    }
+    let mut found_features = Vec::new();
+    for feature in features::NEEDED {
+        let prefix = format!("{folder}fields/{feature}/");
+        let mut parts: Vec<usize> = (0..tree.entries().len())
+            .filter(|i| {
+                tree.entries()[*i].name.strip_prefix(&prefix).is_some_and(|n| is_part(n) && !n.contains('/'))
+            })
+            .collect();
+        parts.sort_by(|a, b| tree.entries()[*a].name.cmp(&tree.entries()[*b].name));
+        if let Some(parquet) = parts.iter().find(|i| tree.entries()[**i].name.ends_with(".parquet")) {
+            return Err(Error::DatasetFormat { path: tree.location(*parquet) });
+        }
+        match parts.is_empty() {
+            true => missing.push(format!("{folder}fields/{feature}")),
+            false => found_features.push((feature, parts)),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Error::Incomplete { path: tree.path().to_owned(), missing });
+    }
+    Ok(Parts { models: found_models, features: found_features, notes })
+}
+
+/// The checksums that Hadoop wrote beside a file, if they are there.
+pub(crate) fn checksums(tree: &mut dyn FileTree, index: usize) -> Result<Option<Checksums>, Error> {
+    let (folder, name) = tree.entries()[index].split();
+    let Some(side) = tree.find(&format!("{folder}{}", side_file_name(name))) else {
+        return Ok(None);
+    };
+    let content = tree.read_small(side, MAX_CHECKSUMS_BYTES)?;
+    let parsed = Checksums::parse(&content);
+    parsed.map(Some).map_err(|source| Error::SparkFile { path: tree.location(side), source })
+}
+
+/// The content of a small file, checked against its side file where there is one.
+pub(crate) fn read_checked(tree: &mut dyn FileTree, index: usize, limit: u64) -> Result<Vec<u8>, Error> {
+    let checksums = checksums(tree, index)?;
+    let content = tree.read_small(index, limit)?;
+    if let Some(checksums) = checksums {
+        verify(&checksums, content.as_slice())
+            .map_err(|source| Error::SparkFile { path: tree.location(index), source })?;
+    }
+    Ok(content)
+}
+
+/// Checks a file against its side file; whether there was one.
+pub(crate) fn verify_file(tree: &mut dyn FileTree, index: usize) -> Result<bool, Error> {
+    let Some(checksums) = checksums(tree, index)? else { return Ok(false) };
+    let path = tree.location(index);
+    let reader = tree.read(index)?;
+    verify(&checksums, reader).map_err(|source| Error::SparkFile { path, source })?;
+    Ok(true)
+}
+
+fn verify(checksums: &Checksums, mut reader: impl Read) -> Result<(), qwen2vl_spark_files::Error> {
+    let mut verifier = Verifier::new(checksums);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return verifier.finish(),
+            Ok(n) => verifier.update(&buffer[..n])?,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(qwen2vl_spark_files::Error::io(verifier.offset(), e)),
+        }
+    }
+}
