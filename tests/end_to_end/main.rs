@@ -9,3 +9,4 @@ mod breaks;
 mod layers;
 mod same_answers;
 mod set;
+mod spark_package;

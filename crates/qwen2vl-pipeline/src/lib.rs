@@ -12,7 +12,9 @@ pub use annotation::{Annotation, MediaInfo, ResultRow, RowError, Times};
 pub use annotator::{Annotator, AnnotatorBuilder, open_package};
 pub use error::Error;
 pub use processor::{ImagePlan, Prepared, Processor};
-pub use qwen2vl_package::{ModelPackage, cache_root};
+pub use qwen2vl_package::{
+    Check, IrReport, ModelPackage, PackageKind, PackageReport, Parameter, Provenance, cache_root,
+};
 pub use qwen2vl_preprocess::{
     AlphaMode, DecodeLimits, DecodeOptions, ImageSize, PixelLimits, PixelValues, RgbImage,
 };

@@ -7,6 +7,7 @@
 
 mod java_zip;
 mod multilingual;
+mod spark_writer;
 
 use std::fmt::Debug;
 use std::io::{BufReader, Read};
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 pub use java_zip::java_zip;
 pub use multilingual::{MultilingualLine, multilingual_lines};
+pub use spark_writer::{JavaValue, object_file};
 
 /// The root of the repository.
 pub fn repository_root() -> PathBuf {
