@@ -9,7 +9,7 @@ use crate::set::{Answer, FP32, Golden, INT4, Item, SET, has_openvino};
 
 /// Logits of two implementations in f32 differ by up to 1e-3 (see `layers`): below this gap of first and second logit
 /// the choice between them is arbitrary.
-const NEAR_TIE: f32 = 0.01;
+pub const NEAR_TIE: f32 = 0.01;
 
 /// At most so many of the 133 items may be left out as near-ties.
 const MAX_NEAR_TIES: usize = 5;
