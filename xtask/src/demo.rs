@@ -16,12 +16,19 @@ const BUILD: &[&str] = &["build", "--release", "--package", "qwen2vl-cli", "--bi
 /// If the set-up or the build fails.
 pub fn run(args: &[String]) -> Result<ExitCode> {
     setup::run()?;
+    become_qwen2vl(&["demo"], args)
+}
+
+/// Builds the `qwen2vl` program and becomes it.
+///
+/// # Errors
+///
+/// If the build fails.
+pub fn become_qwen2vl(command: &[&str], args: &[String]) -> Result<ExitCode> {
     check(cargo().args(BUILD))?;
     let program =
         workspace::target_dir()?.join("release").join(format!("qwen2vl{}", std::env::consts::EXE_SUFFIX));
-    let mut command = Command::new(program);
-    command.arg("demo").args(args);
-    become_command(&mut command)
+    become_command(Command::new(program).args(command).args(args))
 }
 
 /// On Unix the program takes our place, so that Ctrl-C reaches it alone and its exit code is ours.

@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod fetch_model;
 mod openvino;
 mod pip;
 mod setup;
@@ -44,6 +45,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Fetch a model: by its published name, a URL, a hub repository, or a zip that lies here
+    #[command(disable_help_flag = true)]
+    FetchModel {
+        /// Passed on to `qwen2vl model fetch`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Set everything up, then run all tests, end-to-end ones included; closes with their count
     Test {
         /// Passed on to `cargo test --workspace`: a filter, `-p CRATE`, `-- --nocapture`
@@ -66,6 +74,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup => setup::run().map(|_| ExitCode::SUCCESS),
         Command::Demo { args } => demo::run(&args),
+        Command::FetchModel { args } => fetch_model::run(&args),
         Command::Test { args } => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),

@@ -1,0 +1,28 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod cache;
+mod catalogue;
+mod completeness;
+mod digest;
+mod error;
+mod fetcher;
+mod http;
+mod hub;
+mod installed;
+mod options;
+mod progress;
+mod proxy;
+mod published;
+mod receipt;
+mod reference;
+mod transfer;
+
+pub use catalogue::{Catalogue, Entry, Query};
+pub use error::{Error, Manual, Trouble};
+pub use fetcher::{Fetched, Fetcher, Source};
+pub use installed::{Installed, Place, installed};
+pub use options::{FetchOptions, RetryPolicy, TimeOuts, hub_cache, models_dir};
+pub use progress::Progress;
+pub use published::{PublishedName, Version};
+pub use reference::{HubRepository, ModelName, Reference};
