@@ -94,7 +94,12 @@ impl ModelPackage {
             None => {
                 let bytes = Bytes::Memory(bytes);
                 let mut archive = WindowArchive::open(path, bytes.window())?;
-                unpack(&mut archive, &cache, name, &sha256)?
+                let layout = detect(&mut archive)?;
+                if let Layout::Annotator(annotator) = &layout {
+                    let files = spark::content_files(&archive, annotator);
+                    spark::verify_files(&mut archive, &files)?;
+                }
+                unpack(&mut archive, &layout, &cache, name, &sha256)?
             }
         };
         export::open(&root, name, path, Some(sha256))
@@ -130,7 +135,8 @@ fn open_folder(path: &Path, canonical: &Path, cache: &Cache) -> Result<ModelPack
     if let Some((root, sha256)) = cache.find_by_identity(&identity, &name) {
         return export::open(&root, &name, path, Some(sha256));
     }
-    let sha256 = sha256_of_files(&mut folder, &files)?;
+    let mut hashed = folder.clone();
+    let sha256 = hash_and_verify(|| sha256_of_files(&mut hashed, &files), &mut folder, &files)?;
     let root = unpack_annotator(&mut folder, &annotator, cache, &name, &sha256)?;
     if Identity::of_files(canonical, &Folder::list(path)?, &files) != identity {
         cache.remove(&root);
@@ -150,8 +156,14 @@ fn open_zip(path: &Path, canonical: &Path, cache: &Cache) -> Result<ModelPackage
     }
     let bytes = Bytes::of_file(file).map_err(read)?;
     let mut archive = WindowArchive::open(path, bytes.window())?;
-    let sha256 = sha256_of(bytes.window()).map_err(read)?;
-    let root = unpack(&mut archive, cache, &name, &sha256)?;
+    let layout = detect(&mut archive)?;
+    let files = match &layout {
+        Layout::Annotator(annotator) => spark::content_files(&archive, annotator),
+        Layout::Export { .. } => Vec::new(),
+    };
+    let hash = || sha256_of(bytes.window()).map_err(read);
+    let sha256 = hash_and_verify(hash, &mut archive, &files)?;
+    let root = unpack(&mut archive, &layout, cache, &name, &sha256)?;
     let file = File::open(path).map_err(read)?;
     if Identity::of_file(canonical, &file).map_err(read)? != identity {
         cache.remove(&root);
@@ -161,10 +173,29 @@ fn open_zip(path: &Path, canonical: &Path, cache: &Cache) -> Result<ModelPackage
     export::open(&root, &name, path, Some(sha256))
 }
 
+/// Hashes a package in one thread while another checks files against Hadoop's side files: both read everything.
+fn hash_and_verify(
+    hash: impl FnOnce() -> Result<String, Error> + Send,
+    tree: &mut dyn FileTree,
+    files: &[usize],
+) -> Result<String, Error> {
+    std::thread::scope(|scope| {
+        let hash = scope.spawn(hash);
+        spark::verify_files(tree, files)?;
+        hash.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Unpacks what a zip holds into the cache; the folder.
-fn unpack(archive: &mut dyn FileTree, cache: &Cache, name: &str, sha256: &str) -> Result<PathBuf, Error> {
-    let folder = match detect(archive)? {
-        Layout::Annotator(annotator) => return unpack_annotator(archive, &annotator, cache, name, sha256),
+fn unpack(
+    archive: &mut dyn FileTree,
+    layout: &Layout,
+    cache: &Cache,
+    name: &str,
+    sha256: &str,
+) -> Result<PathBuf, Error> {
+    let folder = match layout {
+        Layout::Annotator(annotator) => return unpack_annotator(archive, annotator, cache, name, sha256),
         Layout::Export { folder } => folder,
     };
     let files: Vec<(usize, String)> = archive

@@ -15,7 +15,7 @@ const MAX_FILES: usize = 20_000;
 
 /// The files of a folder, with those of its subfolders. Links count as what they lead to, as in the snapshots of
 /// Hugging Face's cache.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Folder {
     path: PathBuf,
     entries: Vec<Entry>,

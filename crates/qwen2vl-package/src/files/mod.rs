@@ -85,6 +85,23 @@ pub(crate) enum CopyError {
     Write(std::io::Error),
 }
 
+/// Bytes copied at a time.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Reads until the buffer is full or nothing is left; how much that was.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match reader.read(&mut buffer[done..]) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
 /// Copies exactly `size` bytes, which must be all that there are; their CRC-32.
 pub(crate) fn copy_exact(
     reader: &mut impl Read,
@@ -92,22 +109,19 @@ pub(crate) fn copy_exact(
     writer: &mut impl Write,
 ) -> Result<u32, CopyError> {
     let mut hasher = crc32fast::Hasher::new();
-    let mut buffer = vec![0; 256 << 10];
+    // Filled before it is written: writes of whole pages cost the system far less.
+    let mut buffer = vec![0; COPY_BYTES];
     let mut left = size;
     loop {
-        let n = match reader.read(&mut buffer) {
-            Ok(n) => n,
-            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            Err(e) => return Err(CopyError::Read(e)),
-        };
-        if n == 0 {
-            break;
-        }
+        let n = fill(reader, &mut buffer).map_err(CopyError::Read)?;
         left = left
             .checked_sub(n as u64)
             .ok_or_else(|| CopyError::Size(format!("holds more than its {size} bytes")))?;
         hasher.update(&buffer[..n]);
         writer.write_all(&buffer[..n]).map_err(CopyError::Write)?;
+        if n < buffer.len() {
+            break;
+        }
     }
     if left > 0 {
         return Err(CopyError::Size(format!("ends {left} bytes before its {size} bytes")));

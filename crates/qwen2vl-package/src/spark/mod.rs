@@ -62,7 +62,8 @@ pub(crate) fn is_part(name: &str) -> bool {
     name.starts_with("part-")
 }
 
-/// Writes a saved annotator as an export folder into `target`, an empty folder.
+/// Writes a saved annotator as an export folder into `target`, an empty folder. Side files are not looked at:
+/// [`verify_files`] comes before.
 pub(crate) fn convert(
     tree: &mut dyn FileTree,
     annotator: &Annotator,
@@ -180,6 +181,11 @@ pub(crate) fn read_checked(tree: &mut dyn FileTree, index: usize, limit: u64) ->
             .map_err(|source| Error::SparkFile { path: tree.location(index), source })?;
     }
     Ok(content)
+}
+
+/// Checks files against their side files, where they have any.
+pub(crate) fn verify_files(tree: &mut dyn FileTree, files: &[usize]) -> Result<(), Error> {
+    files.iter().try_for_each(|index| verify_file(tree, *index).map(drop))
 }
 
 /// Checks a file against its side file; whether there was one.
