@@ -152,7 +152,12 @@ impl Ir {
         types.sort_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
         // Scales and zero points beside compressed weights are no precision of their own.
         let compressed = types.iter().any(|(t, _)| matches!(t.as_str(), "u4" | "i4" | "u8" | "i8" | "nf4"));
-        let weights = |t: &str| !compressed || !matches!(t, "f16" | "f32" | "bf16" | "i64" | "i32");
+        let weights = |t: &str| match t {
+            "f16" | "f32" | "bf16" => !compressed,
+            // Shapes and axes.
+            "i64" | "i32" | "boolean" => false,
+            _ => true,
+        };
         let names: Vec<&str> = types.iter().map(|(t, _)| t.as_str()).filter(|t| weights(t)).collect();
         names.join(" + ")
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use qwen2vl_package::{Error, ModelPackage, PackageKind};
 use qwen2vl_testkit::{JavaValue, check_all, demo_model_dir, demo_spark_dir, demo_spark_zip, java_zip, object_file};
 use serde_json::{Value, json};
@@ -437,4 +438,79 @@ fn the_package_that_spark_nlp_wrote_opens_to_what_it_was_made_from() {
     assert!(ours["model"]["vocab"].take() == theirs["model"]["vocab"].take(), "vocab differs");
     assert!(ours["model"]["merges"].take() == theirs["model"]["merges"].take(), "merges differ");
     assert_eq!(ours, theirs);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn saved_annotators_with_any_bytes_changed_are_the_same_or_refused(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in prop::option::weighted(0.3, any::<prop::sample::Index>()),
+    ) {
+        let saved = Saved::new();
+        let place = Place::new();
+        let plain = content(&place.open_zip(&saved.zip("")).unwrap());
+        let mut bytes = saved.zip("");
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let other = Place::new();
+        match ModelPackage::open_zip_bytes("m", &bytes, &other.cache()) {
+            Ok(package) => prop_assert_eq!(content(&package), plain),
+            Err(_) => prop_assert!(other.cached().is_empty()),
+        }
+    }
+
+    #[test]
+    fn parts_of_features_with_any_bytes_changed_do_not_panic(
+        feature in prop::sample::select(vec!["vocabulary", "merges", "addedTokens", "generationConfig"]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        // The zip's checksums are right here: only the readers stand between the bytes and the model.
+        let mut saved = Saved::new();
+        let (name, mut part) = saved
+            .0
+            .iter()
+            .filter(|(name, part)| name.starts_with(&format!("fields/{feature}/part-")) && part.len() > 95)
+            .map(|(name, part)| (name.clone(), part.clone()))
+            .next()
+            .unwrap();
+        for (at, value) in changes {
+            let at = at.index(part.len());
+            part[at] = value;
+        }
+        saved = saved.file(&name, part);
+        let place = Place::new();
+        if place.open_zip(&saved.zip("")).is_err() {
+            prop_assert!(place.cached().is_empty());
+        }
+    }
+
+    #[test]
+    fn metadata_of_any_form_is_read_or_refused(
+        name in prop::sample::select(vec![
+            "engine", "imageMean", "imageStd", "maxOutputLength", "temperature", "topK", "stopTokenIds", "minPixelValue",
+            "maxPixelValue", "doResize", "randomSeed", "doSample",
+        ]),
+        value in prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+            prop::collection::vec(any::<f32>(), 0..5).prop_map(Value::from),
+            Just(Value::Null),
+            Just(json!({ "a": [] })),
+        ],
+    ) {
+        let mut set = json!({ "engine": "openvino" });
+        set[name] = value;
+        if let Err(error) = Saved::new().metadata(&set).open() {
+            prop_assert!(error.to_string().contains(name) || error.to_string().contains("pixel"), "{}", error);
+        }
+    }
 }
