@@ -9,7 +9,7 @@ use crate::{Error, Reason};
 const WINDOW_BITS: u8 = 15;
 /// Every stream costs a set-up; more than a few only come from files that were joined.
 const MAX_STREAMS: u64 = 4096;
-/// How far the output grows at least each time.
+/// How far the output grows at first.
 const CHUNK: usize = 32 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +85,13 @@ impl Inflater {
         self.state.reset(true);
         loop {
             let done = self.state.total_in() as usize;
-            let room = (self.limit + 1).saturating_sub(output.len() as u64);
+            let room = self.limit.saturating_add(1).saturating_sub(output.len() as u64);
             if room == 0 {
                 let reason = Reason::Limit { what, found: self.limit + 1, limit: self.limit };
-                return Err(Error::new(offset + done as u64, reason));
+                return Err(Error::new(offset, reason));
             }
-            output.reserve(room.min(CHUNK as u64) as usize);
+            // Twice as much each time, but never more than one byte over the limit.
+            output.reserve_exact(room.min(output.len().max(CHUNK) as u64) as usize);
             let before = output.len();
             let status = self.state.decompress_vec(&data[done..], output, FlushDecompress::None);
             let progress = output.len() > before || self.state.total_in() as usize > done;
