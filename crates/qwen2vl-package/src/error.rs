@@ -1,6 +1,6 @@
 //! What can be wrong with a model package.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Errors of the package layer: each names the file, what is wrong with it and, where known, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -203,4 +203,16 @@ pub enum Error {
         /// Bytes free.
         available_bytes: u64,
     },
+}
+
+impl Error {
+    /// With the files that it names in `from` named in `to`.
+    pub(crate) fn at(mut self, from: &Path, to: &Path) -> Self {
+        if let Self::Ir { path, .. } | Self::Value { path, .. } | Self::Json { path, .. } = &mut self
+            && let Ok(file) = path.strip_prefix(from)
+        {
+            *path = to.join(file);
+        }
+        self
+    }
 }

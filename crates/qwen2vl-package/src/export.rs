@@ -86,7 +86,12 @@ fn configs_prefix(names: &[&str]) -> &'static str {
 }
 
 /// Reads and checks an export folder, which came from `source`.
-pub(crate) fn open(root: &Path, name: &str, source: &Path, sha256: Option<String>) -> Result<ModelPackage, Error> {
+pub(crate) fn open(
+    root: &Path,
+    name: &str,
+    source: &Path,
+    sha256: Option<String>,
+) -> Result<ModelPackage, Error> {
     let names = file_names(root)?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     check_names(root, &names)?;

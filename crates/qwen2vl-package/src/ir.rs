@@ -197,10 +197,7 @@ fn precision(port: Node<'_, '_>) -> String {
 }
 
 fn dims(port: Node<'_, '_>) -> Result<Dims, String> {
-    port.children()
-        .filter(|n| n.has_tag_name("dim"))
-        .map(|n| dim(n.text().unwrap_or_default()))
-        .collect()
+    port.children().filter(|n| n.has_tag_name("dim")).map(|n| dim(n.text().unwrap_or_default())).collect()
 }
 
 fn shape(text: &str) -> Result<Dims, String> {
@@ -261,7 +258,10 @@ mod tests {
             + &constant("f16", "100", "10");
         let ir = parse(&layers, 110).unwrap();
         assert_eq!(ir.input("x").unwrap().dims, [None, None, Some(128)]);
-        assert_eq!((ir.states[0].name.as_str(), shape_text(&ir.states[0].dims)), ("kv", "[?, 2, ?, 32]".to_owned()));
+        assert_eq!(
+            (ir.states[0].name.as_str(), shape_text(&ir.states[0].dims)),
+            ("kv", "[?, 2, ?, 32]".to_owned())
+        );
         assert_eq!((ir.outputs[0].name.as_str(), ir.outputs[0].element_type.as_str()), ("logits", "f32"));
         assert_eq!(ir.constants["u4"], 100);
         assert_eq!(ir.precision(), "u4");
@@ -272,17 +272,25 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (layers, says) in [
-            (constant("f32", "90", "20"), "line 1: layer w: its constant ends at byte 110 of the weights, which have 100"),
+            (
+                constant("f32", "90", "20"),
+                "line 1: layer w: its constant ends at byte 110 of the weights, which have 100",
+            ),
             (constant("f32", "18446744073709551615", "9"), "truncated"),
             (constant("f32", "x", "9"), "its offset is \"x\""),
             (r#"<layer type="Const" name="w"/>"#.to_owned(), "it has no offset"),
-            (r#"<layer type="Parameter" name="p"><data shape="a"/></layer>"#.to_owned(), "its dimension is \"a\""),
+            (
+                r#"<layer type="Parameter" name="p"><data shape="a"/></layer>"#.to_owned(),
+                "its dimension is \"a\"",
+            ),
             ("<layer>".to_owned(), "expected 'layer' tag"),
         ] {
             let error = parse(&layers, 100).unwrap_err();
             assert!(error.starts_with("m.xml") && error.contains(says), "{error}");
         }
-        for text in ["", "PK", "<a/>", "<net/>", "<!DOCTYPE x [<!ENTITY e \"e\">]><net><layers>&e;</layers></net>"] {
+        for text in
+            ["", "PK", "<a/>", "<net/>", "<!DOCTYPE x [<!ENTITY e \"e\">]><net><layers>&e;</layers></net>"]
+        {
             assert!(Ir::parse(Path::new("m.xml"), text, 0).is_err(), "{text}");
         }
     }

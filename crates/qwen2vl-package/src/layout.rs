@@ -43,8 +43,11 @@ pub(crate) struct Annotator {
 /// Finds the one model in a tree.
 pub(crate) fn detect(tree: &mut dyn FileTree) -> Result<Layout, Error> {
     let mut stages = read_metadata(tree)?;
-    let annotators: Vec<String> =
-        stages.iter().filter(|(_, (_, m))| m.class == spark::ANNOTATOR_CLASS).map(|(f, _)| f.clone()).collect();
+    let annotators: Vec<String> = stages
+        .iter()
+        .filter(|(_, (_, m))| m.class == spark::ANNOTATOR_CLASS)
+        .map(|(f, _)| f.clone())
+        .collect();
     let (exports, packed) = ir_folders(tree)?;
     let mut found: Vec<&String> = annotators.iter().chain(&exports).collect();
     found.sort();
@@ -69,7 +72,8 @@ fn read_metadata(tree: &mut dyn FileTree) -> Result<BTreeMap<String, (usize, Met
     let mut parts: BTreeMap<String, usize> = BTreeMap::new();
     for (index, entry) in tree.entries().iter().enumerate() {
         let (folder, name) = entry.split();
-        let Some(owner) = folder.strip_suffix("metadata/").filter(|o| o.is_empty() || o.ends_with('/')) else {
+        let Some(owner) = folder.strip_suffix("metadata/").filter(|o| o.is_empty() || o.ends_with('/'))
+        else {
             continue;
         };
         // Spark writes one part; with empty ones beside it, the first with content counts.
@@ -130,7 +134,10 @@ fn pipeline_around(folder: &str, stages: &BTreeMap<String, (usize, Metadata)>) -
         })
         .collect();
     classes.sort();
-    Some(Pipeline { uid: metadata.uid.clone(), stages: classes.into_iter().map(|(_, class)| class).collect() })
+    Some(Pipeline {
+        uid: metadata.uid.clone(),
+        stages: classes.into_iter().map(|(_, class)| class).collect(),
+    })
 }
 
 fn nothing_found(

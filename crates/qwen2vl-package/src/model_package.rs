@@ -202,7 +202,9 @@ fn unpack(
         .entries()
         .iter()
         .enumerate()
-        .filter_map(|(i, e)| Some((i, e.name.strip_prefix(folder.as_str()).filter(|n| export::belongs(n))?.to_owned())))
+        .filter_map(|(i, e)| {
+            Some((i, e.name.strip_prefix(folder.as_str()).filter(|n| export::belongs(n))?.to_owned()))
+        })
         .collect();
     export::check_names(archive.path(), &files.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>())?;
     let total = files.iter().fold(0u64, |sum, (i, _)| sum.saturating_add(archive.entries()[*i].size));

@@ -208,7 +208,8 @@ impl IrReport {
             metadata.map(|m| m.len()).map_err(|source| Error::Read { path: path.to_owned(), source })
         };
         let ports = |ports: &[Port]| {
-            let text = |p: &Port| format!("{} {} {}", p.name, p.element_type, shape_text(&p.dims)).trim().to_owned();
+            let text =
+                |p: &Port| format!("{} {} {}", p.name, p.element_type, shape_text(&p.dims)).trim().to_owned();
             ports.iter().map(text).collect()
         };
         Ok(Self {
@@ -332,9 +333,8 @@ impl ModelPackage {
         if let Some(list) = FileList::read(&package.root) {
             checks.push(Check::of("unpacked files", verify_list(&package.root, &list)));
         }
-        let tokenizer = TokenizerReport::read(&package.tokenizer_json).map(|t| {
-            format!("{} tokens, {} added, {} merges", t.vocabulary, t.added_tokens, t.merges)
-        });
+        let tokenizer = TokenizerReport::read(&package.tokenizer_json)
+            .map(|t| format!("{} tokens, {} added, {} merges", t.vocabulary, t.added_tokens, t.merges));
         checks.push(Check::of("tokenizer", tokenizer));
         checks
     }

@@ -94,7 +94,8 @@ impl FileList {
         let path = folder.join(name);
         let failed = |source| Error::Cache { path: path.clone(), source };
         let file = File::create_new(&path).map_err(failed)?;
-        let mut counting = Counting { inner: BufWriter::new(&file), size: 0, hasher: crc32fast::Hasher::new() };
+        let mut counting =
+            Counting { inner: BufWriter::new(&file), size: 0, hasher: crc32fast::Hasher::new() };
         fill(&mut counting).and_then(|()| counting.inner.flush()).map_err(failed)?;
         let listed = Listed { size: counting.size, crc32: counting.hasher.finalize() };
         file.sync_all().map_err(failed)?;

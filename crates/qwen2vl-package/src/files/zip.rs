@@ -30,10 +30,7 @@ pub(crate) struct Limits {
 impl Limits {
     /// The most bytes that may come out of `packed_bytes`.
     pub fn allowed_bytes(&self, packed_bytes: u64) -> u64 {
-        packed_bytes
-            .saturating_mul(self.max_ratio)
-            .saturating_add(RATIO_FREE_BYTES)
-            .min(self.max_total_bytes)
+        packed_bytes.saturating_mul(self.max_ratio).saturating_add(RATIO_FREE_BYTES).min(self.max_total_bytes)
     }
 }
 

@@ -1,16 +1,17 @@
 //! The JSON files of an export, from what a saved annotator has: dimensions from its IRs, token ids from its features,
 //! the rest from its parameters, or as every Qwen2-VL has it.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::features::Features;
+use crate::Error;
 use crate::cache::FileList;
 use crate::export;
 use crate::ir::{Ir, shape_text};
 use crate::layout::Annotator;
-use crate::Error;
 
 /// The template of Qwen2-VL-2B-Instruct; a saved annotator has none.
 const CHAT_TEMPLATE: &str = include_str!("chat_template.jinja");
@@ -58,14 +59,13 @@ impl Set<'_> {
     fn check_engine(&self) -> Result<(), Error> {
         match self.map.get("engine").map(|v| v.as_str().unwrap_or_default()) {
             None | Some("openvino") => Ok(()),
-            Some(other) => {
-                Err(self.error("engine", format!("is {other:?}, only models of the engine \"openvino\" are read")))
-            }
+            Some(other) => Err(self
+                .error("engine", format!("is {other:?}, only models of the engine \"openvino\" are read"))),
         }
     }
 
     /// A number in a range; one outside of it is noted and not used.
-    fn number(&self, name: &str, allowed: std::ops::RangeInclusive<f64>, notes: &mut Vec<String>) -> Option<f64> {
+    fn number(&self, name: &str, allowed: RangeInclusive<f64>, notes: &mut Vec<String>) -> Option<f64> {
         let value = self.map.get(name)?;
         let number = value.as_f64().filter(|n| allowed.contains(n));
         if number.is_none() {
@@ -78,7 +78,7 @@ impl Set<'_> {
         number
     }
 
-    fn whole(&self, name: &str, allowed: std::ops::RangeInclusive<u64>, notes: &mut Vec<String>) -> Option<u64> {
+    fn whole(&self, name: &str, allowed: RangeInclusive<u64>, notes: &mut Vec<String>) -> Option<u64> {
         let range = *allowed.start() as f64..=*allowed.end() as f64;
         self.number(name, range, notes).map(|n| n as u64)
     }
@@ -87,12 +87,21 @@ impl Set<'_> {
         self.map.get(name).and_then(Value::as_bool)
     }
 
-    fn channels(&self, name: &str, default: [f64; 3]) -> Result<[f64; 3], Error> {
+    fn channels(
+        &self,
+        name: &str,
+        default: [f64; 3],
+        allowed: RangeInclusive<f64>,
+    ) -> Result<[f64; 3], Error> {
         let Some(value) = self.map.get(name) else { return Ok(default) };
         let numbers: Option<Vec<f64>> = value.as_array().and_then(|a| a.iter().map(Value::as_f64).collect());
         numbers
             .and_then(|n| <[f64; 3]>::try_from(n).ok())
-            .ok_or_else(|| self.error(name, format!("is {value}, it must be 3 numbers")))
+            .filter(|n| n.iter().all(|v| allowed.contains(v)))
+            .ok_or_else(|| {
+                let (least, most) = (allowed.start(), allowed.end());
+                self.error(name, format!("is {value}, it must be 3 numbers from {least} to {most}"))
+            })
     }
 }
 
@@ -126,24 +135,32 @@ fn generation_config(set: &Set<'_>, features: &Features, notes: &mut Vec<String>
 
 fn preprocessor_config(set: &Set<'_>, notes: &mut Vec<String>) -> Result<Value, Error> {
     const MOST: u64 = 1 << 32;
-    let mean = set.channels("imageMean", CLIP_MEAN)?;
-    let std = set.channels("imageStd", CLIP_STD)?;
+    let mean = set.channels("imageMean", CLIP_MEAN, -1e3..=1e3)?;
+    let std = set.channels("imageStd", CLIP_STD, 1e-3..=1e3)?;
     for (name, value, usual) in [("imageMean", mean, CLIP_MEAN), ("imageStd", std, CLIP_STD)] {
         if value != usual {
             notes.push(format!("{name} is {value:?}, Qwen2-VL was trained with {usual:?}"));
         }
     }
+    let max = set.whole("maxPixelValue", 1..=MOST, notes).unwrap_or(MAX_PIXELS);
+    let min = set.whole("minPixelValue", 1..=MOST, notes).unwrap_or(MIN_PIXELS.min(max));
+    if min > max {
+        return Err(set.error("minPixelValue", format!("is {min}, it must be at most maxPixelValue, {max}")));
+    }
     Ok(json!({
-        "image_mean": mean, "image_std": std,
-        "min_pixels": set.whole("minPixelValue", 1..=MOST, notes).unwrap_or(MIN_PIXELS),
-        "max_pixels": set.whole("maxPixelValue", 1..=MOST, notes).unwrap_or(MAX_PIXELS),
+        "image_mean": mean, "image_std": std, "min_pixels": min, "max_pixels": max,
         "do_resize": set.switch("doResize").unwrap_or(true),
         "do_normalize": set.switch("doNormalize").unwrap_or(true),
     }))
 }
 
 /// `config.json`, from the IRs.
-fn config(target: &Path, source: &Path, features: &Features, notes: &mut Vec<String>) -> Result<Value, Error> {
+fn config(
+    target: &Path,
+    source: &Path,
+    features: &Features,
+    notes: &mut Vec<String>,
+) -> Result<Value, Error> {
     let read = |name: &str| {
         let file = format!("{name}.xml");
         let path = source.join(&file).join(&file);
@@ -163,7 +180,9 @@ fn config(target: &Path, source: &Path, features: &Features, notes: &mut Vec<Str
     }
     let state = language.ir.states.first().map_or(&[][..], |s| &s.dims);
     let [_, Some(kv_heads), _, Some(head)] = *state else {
-        return Err(language.unknown("the heads of its KV cache", &format!("its state is {}", shape_text(state))));
+        return Err(
+            language.unknown("the heads of its KV cache", &format!("its state is {}", shape_text(state)))
+        );
     };
     let intermediate = language.ir.swish_width;
 
@@ -228,7 +247,8 @@ impl Shapes {
     fn input_dim(&self, input: &str, axis: usize) -> Result<u64, Error> {
         let port = self.ir.input(input);
         port.and_then(|p| p.dims.get(axis).copied().flatten()).ok_or_else(|| {
-            let found = port.map_or("it has no such input".to_owned(), |p| format!("it is {}", shape_text(&p.dims)));
+            let found =
+                port.map_or("it has no such input".to_owned(), |p| format!("it is {}", shape_text(&p.dims)));
             self.unknown(&format!("the width of its input {input}"), &found)
         })
     }
@@ -236,7 +256,9 @@ impl Shapes {
     fn output_dim(&self, what: &str, axis: usize) -> Result<u64, Error> {
         let dims = self.ir.outputs.first().map_or(&[][..], |p| &p.dims);
         let dim = dims.get(axis).copied().flatten();
-        dim.ok_or_else(|| self.unknown(&format!("the width of {what}"), &format!("it is {}", shape_text(dims))))
+        dim.ok_or_else(|| {
+            self.unknown(&format!("the width of {what}"), &format!("it is {}", shape_text(dims)))
+        })
     }
 
     fn unknown(&self, what: &str, found: &str) -> Error {
@@ -244,4 +266,3 @@ impl Shapes {
         Error::Ir { path: self.path.clone(), reason }
     }
 }
-

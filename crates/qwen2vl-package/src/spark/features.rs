@@ -4,7 +4,7 @@
 //! and ranks are in the values. A single value lies in one of the parts, the others are empty.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qwen2vl_spark_files::object_file;
 use qwen2vl_spark_files::object_stream::Value;
@@ -81,8 +81,7 @@ pub(super) fn read(
             _ => found.generation = generation(tree, feature, parts, notes)?,
         }
     }
-    let path = tree.path();
-    check(path.to_owned(), &mut found, notes)?;
+    check(tree.path(), &found, notes)?;
     Ok(found)
 }
 
@@ -97,8 +96,7 @@ fn elements(
     for part in parts {
         let place = Place { path: tree.location(*part), feature };
         for element in object_file::elements(tree.read(*part)?) {
-            let element =
-                element.map_err(|source| Error::SparkFile { path: place.path.clone(), source })?;
+            let element = element.map_err(|source| Error::SparkFile { path: place.path.clone(), source })?;
             take(&place, &element)?;
             count += 1;
         }
@@ -119,10 +117,14 @@ fn token_and_id(place: &Place, element: &Value) -> Result<(String, TokenId), Err
     let (Some(token), Some(id)) =
         (pair.and_then(|(token, _)| token.as_str()), pair.and_then(|(_, id)| id.as_int()))
     else {
-        return Err(place.error(format!("has {}, it must be a pair of a text and a number", element.describe())));
+        return Err(
+            place.error(format!("has {}, it must be a pair of a text and a number", element.describe()))
+        );
     };
     if token.len() > MAX_TOKEN_BYTES {
-        return Err(place.error(format!("has a token of {} bytes, the most is {MAX_TOKEN_BYTES}", token.len())));
+        return Err(
+            place.error(format!("has a token of {} bytes, the most is {MAX_TOKEN_BYTES}", token.len()))
+        );
     }
     let id = in_range(place, &format!("{token:?}"), id)?;
     Ok((token.to_owned(), id))
@@ -222,14 +224,16 @@ fn generation(
     let count = elements(tree, feature, parts, |place, element| {
         let field = |name: &str| {
             let value = element.field(name).and_then(Value::as_int);
-            let value = value.ok_or_else(|| place.error(format!("has no number {name}: {}", element.describe())))?;
+            let value =
+                value.ok_or_else(|| place.error(format!("has no number {name}: {}", element.describe())))?;
             in_range(place, name, value)
         };
         for option in ["beginSuppressTokens", "forcedDecoderIds", "suppressTokenIds"] {
             let set = element.field(option).map(Value::as_option).transpose();
             let set = set.map_err(|source| Error::SparkFile { path: place.path.clone(), source })?;
             if set.flatten().is_some() {
-                notes.push(format!("generationConfig.{option} is set; Qwen2-VL has none, and it is not used"));
+                notes
+                    .push(format!("generationConfig.{option} is set; Qwen2-VL has none, and it is not used"));
             }
         }
         ids = Some(GenerationIds {
@@ -247,7 +251,7 @@ fn generation(
 }
 
 /// Checks the features against each other.
-fn check(path: PathBuf, features: &mut Features, notes: &mut Vec<String>) -> Result<(), Error> {
+fn check(path: &Path, features: &Features, notes: &mut Vec<String>) -> Result<(), Error> {
     let place = |feature| Place { path: path.join("fields").join(feature), feature };
     for (id, content) in &features.added_tokens {
         match features.vocabulary.get(*id as usize) {
@@ -262,7 +266,8 @@ fn check(path: PathBuf, features: &mut Features, notes: &mut Vec<String>) -> Res
     for (rank, (a, b)) in features.merges.iter().enumerate() {
         let joined = format!("{a}{b}");
         if let Some(token) = [a.as_str(), b, &joined].into_iter().find(|t| !known.contains(t)) {
-            let problem = format!("joins {a:?} and {b:?} at rank {rank}, but the vocabulary has no {token:?}");
+            let problem =
+                format!("joins {a:?} and {b:?} at rank {rank}, but the vocabulary has no {token:?}");
             return Err(place("merges").error(problem));
         }
     }

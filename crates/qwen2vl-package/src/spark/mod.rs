@@ -22,7 +22,7 @@ use crate::cache::FileList;
 use crate::files::FileTree;
 use crate::layout::Annotator;
 use crate::provenance::SparkProvenance;
-use crate::{Error, Parameter};
+use crate::{Error, Parameter, export};
 
 use parameters::parameters;
 
@@ -34,8 +34,10 @@ pub(crate) const PIPELINE_CLASS: &str = "org.apache.spark.ml.PipelineModel";
 /// What Spark NLP wrote, beside the converted files.
 pub(crate) const RECORD_FILE: &str = "spark_nlp.json";
 
-/// Side files hold 4 bytes for each 512 of the largest model.
-const MAX_CHECKSUMS_BYTES: u64 = 1 << 30;
+/// Side files hold 4 bytes for each 512 of their file; twice that is allowed.
+fn max_checksums_bytes(size: u64) -> u64 {
+    size / 64 + 64
+}
 
 /// The content of [`RECORD_FILE`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,7 +91,9 @@ pub(crate) fn convert(
         default_param_map: metadata.default_param_map.clone(),
         notes,
     };
-    list.write_json(target, RECORD_FILE, &record)
+    list.write_json(target, RECORD_FILE, &record)?;
+    // What does not open must not stay in the cache.
+    export::open(target, "", tree.path(), None).map(drop).map_err(|e| e.at(target, tree.path()))
 }
 
 /// The bytes that unpacking will take, about: those of the packed models.
@@ -163,11 +167,12 @@ fn check_complete(tree: &dyn FileTree, annotator: &Annotator) -> Result<Parts, E
 
 /// The checksums that Hadoop wrote beside a file, if they are there.
 pub(crate) fn checksums(tree: &mut dyn FileTree, index: usize) -> Result<Option<Checksums>, Error> {
+    let limit = max_checksums_bytes(tree.entries()[index].size);
     let (folder, name) = tree.entries()[index].split();
     let Some(side) = tree.find(&format!("{folder}{}", side_file_name(name))) else {
         return Ok(None);
     };
-    let content = tree.read_small(side, MAX_CHECKSUMS_BYTES)?;
+    let content = tree.read_small(side, limit)?;
     let parsed = Checksums::parse(&content);
     parsed.map(Some).map_err(|source| Error::SparkFile { path: tree.location(side), source })
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::cache::FileList;
-use crate::files::zip::{Archive, LIMITS};
 use crate::files::FileTree;
+use crate::files::zip::{Archive, LIMITS};
 use crate::{Error, export};
 
 /// The models that this project runs.

@@ -92,8 +92,12 @@ mod tests {
         let default = map(json!({ "maxOutputLength": 20, "topK": -1 }));
         let found = parameters(&set, &default);
         let short: Vec<_> = found.iter().map(|p| (p.name.as_str(), p.explicit, p.honored)).collect();
-        let want =
-            [("maxOutputLength", true, true), ("size", true, false), ("someday", true, false), ("topK", false, false)];
+        let want = [
+            ("maxOutputLength", true, true),
+            ("size", true, false),
+            ("someday", true, false),
+            ("topK", false, false),
+        ];
         assert_eq!(short, want);
         assert_eq!(found[0].value, 64);
     }

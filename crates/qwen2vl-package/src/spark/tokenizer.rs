@@ -103,9 +103,10 @@ impl Serialize for Vocabulary<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (id, token) in self.0.vocabulary.iter().enumerate() {
-            let added = || self.0.added_tokens.iter().any(|(added, _)| *added as usize == id);
             // Added tokens have the highest ids: only there is the list looked through.
-            if !token.is_empty() && !(id as u64 >= self.0.first_added_id() && added()) {
+            let added = id as u64 >= self.0.first_added_id()
+                && self.0.added_tokens.iter().any(|(added, _)| *added as usize == id);
+            if !token.is_empty() && !added {
                 map.serialize_entry(token, &id)?;
             }
         }

@@ -101,7 +101,9 @@ fn ir_xml(ir: &str) -> String {
             r#"<layer name="{kind}" type="{kind}" output_names="y"><input>{second}{port}</input><output>{port}</output></layer>"#
         )
     };
-    let mut layers = r#"<layer name="w" type="Const"><data element_type="f16" shape="2" offset="0" size="4"/></layer>"#.to_owned();
+    let mut layers =
+        r#"<layer name="w" type="Const"><data element_type="f16" shape="2" offset="0" size="4"/></layer>"#
+            .to_owned();
     match ir {
         "openvino_vision_embeddings_model" => {
             layers += &input("hidden_states", "?,?");

@@ -179,7 +179,11 @@ fn each_missing_part_is_named_for_folders_and_zips() {
     let checkpoint = nothing.clone().file("model-00001-of-00002.safetensors", "x").file("config.json", "{}");
     let bin = nothing.clone().file("pytorch_model.bin", "x");
     let mut cases = vec![
-        case("empty", nothing.clone(), &["neither an OpenVINO export", "openvino_language_model.xml", "optimum-cli"]),
+        case(
+            "empty",
+            nothing.clone(),
+            &["neither an OpenVINO export", "openvino_language_model.xml", "optimum-cli"],
+        ),
         case("other files", nothing.file("a.txt", "x"), &["neither an OpenVINO export", "optimum-cli"]),
         case(
             "checkpoint",

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use qwen2vl_package::{Error, ModelPackage, PackageKind};
-use qwen2vl_testkit::{JavaValue, check_all, demo_model_dir, demo_spark_dir, demo_spark_zip, java_zip, object_file};
+use qwen2vl_testkit::{
+    JavaValue, check_all, demo_model_dir, demo_spark_dir, demo_spark_zip, java_zip, object_file,
+};
 use serde_json::{Value, json};
 
 use super::{IRS, Place, ir_xml, says};
@@ -42,7 +44,9 @@ impl Saved {
             .feature("merges", &[&[JavaValue::merge("a", "b", 0)], &[]])
             .feature("addedTokens", &[&added[3..], &added[..3]])
             .feature("generationConfig", &[&[], &[JavaValue::Generation([27, 29, 29, 151_936])]])
-            .metadata(&json!({ "engine": "openvino", "imageMean": [0.5, 0.4, 0.3], "imageStd": [0.3, 0.2, 0.1] }))
+            .metadata(
+                &json!({ "engine": "openvino", "imageMean": [0.5, 0.4, 0.3], "imageStd": [0.3, 0.2, 0.1] }),
+            )
     }
 
     fn file(mut self, name: &str, content: impl AsRef<[u8]>) -> Self {
@@ -59,7 +63,10 @@ impl Saved {
 
     fn ir(self, name: &str, xml: &str, base: &str) -> Self {
         let (bin, xml_name) = (format!("{base}.bin"), format!("{base}.xml"));
-        self.file(&format!("{name}.xml"), java_zip([(bin.as_str(), b"weights".as_slice()), (&xml_name, xml.as_bytes())]))
+        self.file(
+            &format!("{name}.xml"),
+            java_zip([(bin.as_str(), b"weights".as_slice()), (&xml_name, xml.as_bytes())]),
+        )
     }
 
     fn feature(mut self, name: &str, parts: &[&[JavaValue]]) -> Self {
@@ -86,9 +93,7 @@ impl Saved {
     fn in_pipeline(self) -> Self {
         let stage = "stages/1_Qwen2VLTransformer_70d70ad2ba8b/";
         let files = self.0.into_iter().map(|(name, content)| (format!("{stage}{name}"), content)).collect();
-        let part = |class: &str, uid: &str, map: Value| {
-            json!({ "class": class, "timestamp": 1, "sparkVersion": "3.5.9", "uid": uid, "paramMap": map })
-        };
+        let part = |class: &str, uid: &str, map: Value| json!({ "class": class, "timestamp": 1, "sparkVersion": "3.5.9", "uid": uid, "paramMap": map });
         let assembler = part("com.johnsnowlabs.nlp.ImageAssembler", "ImageAssembler_1", json!({}));
         let pipeline = part(
             "org.apache.spark.ml.PipelineModel",
@@ -161,7 +166,10 @@ fn every_form_of_a_saved_annotator_opens_to_the_same_package() {
 fn dimensions_ids_and_parameters_come_from_where_the_annotator_has_them() {
     let package = Saved::new().open().unwrap();
     let model = &package.model;
-    assert_eq!((model.text.hidden_size, model.text.num_hidden_layers, model.text.intermediate_size), (128, 4, 384));
+    assert_eq!(
+        (model.text.hidden_size, model.text.num_hidden_layers, model.text.intermediate_size),
+        (128, 4, 384)
+    );
     assert_eq!((model.text.num_key_value_heads, model.text.head_dim, model.vocab_size), (2, 32, 151_936));
     assert_eq!((model.vision.hidden_size, model.vision.depth, model.vision.num_heads), (128, 3, 4));
     let geometry = model.geometry;
@@ -173,7 +181,10 @@ fn dimensions_ids_and_parameters_come_from_where_the_annotator_has_them() {
     // The class's default of 20 tokens is not the model's.
     assert_eq!(package.generation.max_new_tokens, 256);
     let spark = package.provenance.spark.unwrap();
-    assert_eq!((spark.uid.as_str(), spark.spark_version.as_str()), ("Qwen2VLTransformer_70d70ad2ba8b", "3.5.9"));
+    assert_eq!(
+        (spark.uid.as_str(), spark.spark_version.as_str()),
+        ("Qwen2VLTransformer_70d70ad2ba8b", "3.5.9")
+    );
     assert_eq!(spark.timestamp, 1_795_484_150_622);
 }
 
@@ -218,7 +229,8 @@ fn inner_names_may_be_anything_and_inner_zips_may_be_compressed() {
     for ir in IRS {
         saved = saved.ir(ir, &ir_xml(ir), &format!("oSmcFodf1f_qwen2vl_{ir}"));
     }
-    let options = zip::write::SimpleFileOptions::default();
+    // With zip64 records, which a 7B's models need.
+    let options = zip::write::SimpleFileOptions::default().large_file(true);
     let mut deflated = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, content) in &saved.0 {
         deflated.start_file(name.as_str(), options).unwrap();
@@ -299,6 +311,12 @@ fn side_files_are_checked_where_they_are() {
 }
 
 #[test]
+fn side_files_far_larger_than_their_file_are_not_read() {
+    let saved = Saved::new().file("fields/merges/.part-00000.crc", vec![b'c'; 100_000]);
+    says(saved.open(), &["fields/merges/.part-00000.crc", "100000 bytes", "allowed"]).unwrap();
+}
+
+#[test]
 fn each_fault_of_a_saved_annotator_is_named_and_leaves_nothing() {
     let saved = Saved::new;
     let entries = |list: &[(&str, i32)]| -> Vec<JavaValue> {
@@ -319,7 +337,11 @@ fn each_fault_of_a_saved_annotator_is_named_and_leaves_nothing() {
         ),
         ("no features", saved().without("fields/"), vec!["fields/vocabulary", "fields/generationConfig"]),
         ("no metadata", saved().without("metadata/"), vec!["lacks", "metadata/part-00000"]),
-        ("empty feature", saved().feature("merges", &[&[], &[]]), vec!["merges", "is empty in all its parts"]),
+        (
+            "empty feature",
+            saved().feature("merges", &[&[], &[]]),
+            vec!["merges", "is empty in all its parts"],
+        ),
         (
             "Parquet",
             saved().without("fields/merges").file("fields/merges/part-00000-x-c000.snappy.parquet", "PAR1"),
@@ -327,12 +349,19 @@ fn each_fault_of_a_saved_annotator_is_named_and_leaves_nothing() {
         ),
         (
             "another class",
-            saved().metadata_of("com.johnsnowlabs.nlp.annotators.cv.CLIPForZeroShotClassification", &json!({})),
+            saved()
+                .metadata_of("com.johnsnowlabs.nlp.annotators.cv.CLIPForZeroShotClassification", &json!({})),
             vec!["holds no", CLASS, "only com.johnsnowlabs.nlp.annotators.cv.CLIP"],
         ),
         (
             "two annotators",
-            Saved(saved().0.into_iter().flat_map(|(n, c)| [(format!("a/{n}"), c.clone()), (format!("b/{n}"), c)]).collect()),
+            Saved(
+                saved()
+                    .0
+                    .into_iter()
+                    .flat_map(|(n, c)| [(format!("a/{n}"), c.clone()), (format!("b/{n}"), c)])
+                    .collect(),
+            ),
             vec!["2 models", "\"a\", \"b\""],
         ),
         (
@@ -340,9 +369,21 @@ fn each_fault_of_a_saved_annotator_is_named_and_leaves_nothing() {
             saved().metadata(&json!({ "engine": "onnx" })),
             vec!["metadata/part-00000", "engine is \"onnx\"", "\"openvino\""],
         ),
-        ("wrong mean", saved().metadata(&json!({ "imageMean": [1, 2] })), vec!["imageMean is [1,2]", "3 numbers"]),
-        ("metadata no JSON", saved().file("metadata/part-00000", "{\"class\": "), vec!["metadata/part-00000", "at byte"]),
-        ("inner file no zip", saved().file("openvino_language_model.xml", "PK\u{3}\u{4}"), vec![lm, "damaged"]),
+        (
+            "wrong mean",
+            saved().metadata(&json!({ "imageMean": [1, 2] })),
+            vec!["imageMean is [1,2]", "3 numbers"],
+        ),
+        (
+            "metadata no JSON",
+            saved().file("metadata/part-00000", "{\"class\": "),
+            vec!["metadata/part-00000", "at byte"],
+        ),
+        (
+            "inner file no zip",
+            saved().file("openvino_language_model.xml", "PK\u{3}\u{4}"),
+            vec![lm, "damaged"],
+        ),
         (
             "inner zip of other files",
             saved().file("openvino_language_model.xml", java_zip([("a.bin", b"x".as_slice())])),
@@ -350,7 +391,8 @@ fn each_fault_of_a_saved_annotator_is_named_and_leaves_nothing() {
         ),
         (
             "inner zip without weights",
-            saved().file("openvino_language_model.xml", java_zip([("a.xml", b"x".as_slice()), ("b.bin", b"x")])),
+            saved()
+                .file("openvino_language_model.xml", java_zip([("a.xml", b"x".as_slice()), ("b.bin", b"x")])),
             vec![lm, "a.xml has no a.bin beside it"],
         ),
         (
@@ -369,17 +411,37 @@ fn each_fault_of_a_saved_annotator_is_named_and_leaves_nothing() {
             saved().ir(lm, &ir_xml(lm).replace("ReadValue", "Other"), "a"),
             vec![lm, "cannot tell the heads of its KV cache"],
         ),
-        ("not a SequenceFile", saved().file("fields/merges/part-00000", "hello"), vec!["fields/merges/part-00000", "at byte 0"]),
+        (
+            "not a SequenceFile",
+            saved().file("fields/merges/part-00000", "hello"),
+            vec!["fields/merges/part-00000", "at byte 0"],
+        ),
         ("cut record", sequence(|f| f.truncate(f.len() - 3)), vec!["fields/merges/part-00000", "at byte"]),
-        ("hostile length", sequence(|f| f[95..99].copy_from_slice(&[0x7f, 255, 255, 255])), vec!["at byte 95"]),
+        (
+            "hostile length",
+            sequence(|f| f[95..99].copy_from_slice(&[0x7f, 255, 255, 255])),
+            vec!["at byte 95"],
+        ),
         (
             "wrong element",
             saved().feature("vocabulary", &[&[JavaValue::merge("a", "b", 1)]]),
             vec!["vocabulary has", "a pair of a text and a number"],
         ),
-        ("negative id", saved().feature("addedTokens", &[&entries(&[("<x>", -1)])]), vec!["addedTokens has -1 for \"<x>\""]),
-        ("hostile id", saved().feature("addedTokens", &[&entries(&[("<x>", i32::MAX)])]), vec!["has 2147483647", "must be 0 to"]),
-        ("id twice", saved().feature("vocabulary", &[&entries(&[("a", 1), ("b", 1)])]), vec!["the id 1 twice", "\"b\""]),
+        (
+            "negative id",
+            saved().feature("addedTokens", &[&entries(&[("<x>", -1)])]),
+            vec!["addedTokens has -1 for \"<x>\""],
+        ),
+        (
+            "hostile id",
+            saved().feature("addedTokens", &[&entries(&[("<x>", i32::MAX)])]),
+            vec!["has 2147483647", "must be 0 to"],
+        ),
+        (
+            "id twice",
+            saved().feature("vocabulary", &[&entries(&[("a", 1), ("b", 1)])]),
+            vec!["the id 1 twice", "\"b\""],
+        ),
         (
             "merge of unknown tokens",
             saved().feature("merges", &[&[JavaValue::merge("a", "z", 0)], &[]]),
