@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Annotate(args) => commands::annotate::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Plan(args) => commands::plan::run(args),
+        Command::Model(command) => commands::model::run(command),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Demo(args) => commands::demo::run(args),
     };

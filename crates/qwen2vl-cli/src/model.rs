@@ -1,12 +1,16 @@
 //! Which model, and how many pixels it is given.
 
-use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use qwen2vl_fetch::{Fetcher, Reference};
 use qwen2vl_pipeline::{
     Annotator, AnnotatorBuilder, DecodeOptions, ImageSize, ModelPackage, Processor, RequestOptions,
     cache_root, open_package,
 };
 
-use crate::args::{EngineArgs, LimitArgs, MaxPixels, ModelArgs};
+use crate::args::{EngineArgs, LimitArgs, MaxPixels, ModelArgs, ModelSourceArgs};
+use crate::commands::model::fetch_options;
 
 /// The most pixels after resizing on a CPU unless asked otherwise: 1280 tokens, what Hugging Face's processor class
 /// defaults to. The 2B's own limit lets a 12-megapixel photo through at full size, which takes a CPU hours.
@@ -14,9 +18,35 @@ const CPU_MAX_PIXELS: u64 = 1_003_520;
 
 /// The package that was asked for, or the embedded demo model.
 pub fn package(args: &ModelArgs) -> Result<ModelPackage> {
-    match &args.model {
-        Some(path) => Ok(open_package(path)?),
+    named_package(args.model.as_deref())
+}
+
+/// The package at a path or of a fetched model's name; without one, the embedded demo model.
+pub fn named_package<P: AsRef<Path> + ?Sized>(model: Option<&P>) -> Result<ModelPackage> {
+    match model {
+        Some(model) => Ok(open_package(&resolve(model)?)?),
         None => demo_package(),
+    }
+}
+
+/// The path that `model` is, or that a fetched model of this name has. Nothing is fetched.
+pub fn resolve<P: AsRef<Path> + ?Sized>(model: &P) -> Result<PathBuf> {
+    let path = model.as_ref();
+    if path.exists() {
+        return Ok(path.to_owned());
+    }
+    // What is no name, or leads nowhere as a path, is for the package to say.
+    let Some(reference) = path.to_str().and_then(|text| Reference::parse(text).ok()) else {
+        return Ok(path.to_owned());
+    };
+    let found = Fetcher::new(fetch_options(&ModelSourceArgs::from_env())?)?.find(&reference);
+    match found {
+        Some(found) => Ok(found),
+        None => bail!(
+            "model {} is no path and not in a cache: fetch it by `qwen2vl model fetch {reference}`, or see \
+             `qwen2vl model list`",
+            path.display()
+        ),
     }
 }
 

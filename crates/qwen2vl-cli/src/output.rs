@@ -82,6 +82,11 @@ pub fn print_json(value: &serde_json::Value) -> Result<()> {
     writeln!(io::stdout().lock(), "{value}").context("cannot write to stdout")
 }
 
+/// Prints a text to stdout as it is.
+pub fn print_text(text: &str) -> Result<()> {
+    io::stdout().lock().write_all(text.as_bytes()).context("cannot write to stdout")
+}
+
 /// Whether an error is a reader that went away.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error

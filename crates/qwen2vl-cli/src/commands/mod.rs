@@ -4,6 +4,7 @@ pub mod annotate;
 pub mod demo;
 pub mod doctor;
 pub mod inspect;
+pub mod model;
 pub mod plan;
 
 use anyhow::{Context, Result};

@@ -4,6 +4,8 @@
 
 mod annotate;
 mod look;
+mod model;
+mod package;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
