@@ -186,7 +186,7 @@ impl Cache {
             .map_err(|e| cache_error(&self.packages, e))?;
         let mut list = FileList::new(sha256);
         fill(partial.path(), &mut list)?;
-        self.finish(partial, target, &list)
+        self.finish(partial, target, &mut list)
     }
 
     /// Removes a folder that must not be used.
@@ -198,9 +198,9 @@ impl Cache {
         }
     }
 
-    fn finish(&self, partial: tempfile::TempDir, target: &Path, list: &FileList) -> Result<(), Error> {
+    fn finish(&self, partial: tempfile::TempDir, target: &Path, list: &mut FileList) -> Result<(), Error> {
         let failed = |e| cache_error(target, e);
-        list.save(partial.path()).map_err(failed)?;
+        list.save(partial.path())?;
         sync_folder(partial.path());
         if target.exists() {
             tracing::warn!(folder = %target.display(), "unpacked again: files were missing or changed");

@@ -241,6 +241,7 @@ pub fn unpack_zip(zip: &Path, target: &Path) -> Result<(), Error> {
     for (index, name) in names.iter().enumerate() {
         list.copy(&mut archive, index, target, &name[top.len()..])?;
     }
+    list.sync()?;
     sync_folder(target);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +16,18 @@ pub(crate) const LIST_FILE: &str = ".unpacked.json";
 /// Raised when what is unpacked has another form than before, so that older folders are made anew.
 const FORM: u32 = 2;
 
+/// Written files that are synced together: the disk writes one while the next is unpacked.
+const MAX_UNSYNCED: usize = 64;
+
 /// What an unpacked folder holds.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FileList {
     form: u32,
     pub sha256: String,
     pub files: BTreeMap<String, Listed>,
+    /// Not yet known to be on the disk.
+    #[serde(skip)]
+    unsynced: Vec<(PathBuf, File)>,
 }
 
 /// A file of the list.
@@ -34,7 +40,7 @@ pub(crate) struct Listed {
 impl FileList {
     /// Of a content, without files yet.
     pub fn new(sha256: &str) -> Self {
-        Self { form: FORM, sha256: sha256.to_owned(), files: BTreeMap::new() }
+        Self { form: FORM, sha256: sha256.to_owned(), files: BTreeMap::new(), unsynced: Vec::new() }
     }
 
     /// The list of a folder, if it has one of this form.
@@ -51,14 +57,32 @@ impl FileList {
         self.sha256 == sha256 && self.files.iter().all(whole)
     }
 
-    /// Writes the list into its folder.
-    pub fn save(&self, folder: &Path) -> io::Result<()> {
-        let mut file = File::create(folder.join(LIST_FILE))?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.sync_all()
+    /// Writes the list into its folder, and everything down to the disk.
+    pub fn save(&mut self, folder: &Path) -> Result<(), Error> {
+        self.sync()?;
+        let path = folder.join(LIST_FILE);
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&path)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()
+        };
+        write().map_err(|source| Error::Cache { path: path.clone(), source })
     }
 
-    /// Copies a file of a tree into `folder`, down to the disk.
+    /// Writes all files down to the disk.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.unsynced
+            .drain(..)
+            .try_for_each(|(path, file)| file.sync_all().map_err(|source| Error::Cache { path, source }))
+    }
+
+    fn add(&mut self, name: &str, path: PathBuf, file: File, listed: Listed) -> Result<(), Error> {
+        self.files.insert(name.to_owned(), listed);
+        self.unsynced.push((path, file));
+        if self.unsynced.len() < MAX_UNSYNCED { Ok(()) } else { self.sync() }
+    }
+
+    /// Copies a file of a tree into `folder`.
     pub fn copy(
         &mut self,
         tree: &mut dyn FileTree,
@@ -79,12 +103,10 @@ impl FileList {
             CopyError::Size(problem) => tree.read_error(index, io::Error::other(problem)),
             CopyError::Write(e) => failed(e),
         })?;
-        file.sync_all().map_err(failed)?;
-        self.files.insert(name.to_owned(), Listed { size, crc32 });
-        Ok(())
+        self.add(name, path, file, Listed { size, crc32 })
     }
 
-    /// Writes a file into `folder`, down to the disk.
+    /// Writes a file into `folder`.
     pub fn write(
         &mut self,
         folder: &Path,
@@ -95,15 +117,15 @@ impl FileList {
         let failed = |source| Error::Cache { path: path.clone(), source };
         let file = File::create_new(&path).map_err(failed)?;
         let mut counting =
-            Counting { inner: BufWriter::new(&file), size: 0, hasher: crc32fast::Hasher::new() };
-        fill(&mut counting).and_then(|()| counting.inner.flush()).map_err(failed)?;
-        let listed = Listed { size: counting.size, crc32: counting.hasher.finalize() };
-        file.sync_all().map_err(failed)?;
-        self.files.insert(name.to_owned(), listed);
-        Ok(())
+            Counting { inner: BufWriter::new(file), size: 0, hasher: crc32fast::Hasher::new() };
+        fill(&mut counting).map_err(failed)?;
+        let Counting { inner, size, hasher } = counting;
+        let file = inner.into_inner().map_err(|e| failed(e.into_error()))?;
+        let listed = Listed { size, crc32: hasher.finalize() };
+        self.add(name, path, file, listed)
     }
 
-    /// Writes a JSON file into `folder`, down to the disk.
+    /// Writes a JSON file into `folder`.
     pub fn write_json(&mut self, folder: &Path, name: &str, value: &impl Serialize) -> Result<(), Error> {
         self.write(folder, name, |file| serde_json::to_writer_pretty(file, value).map_err(io::Error::from))
     }
