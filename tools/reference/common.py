@@ -1,14 +1,17 @@
 """What the golden scripts share: paths, and the manifest that ties data to script and versions."""
 import hashlib
 import importlib.metadata
+import io
 import json
 import pathlib
+import subprocess
 import sys
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 DEMO = ROOT / "demo-model"
+MODELS = ROOT / "tests" / "models"
 TOKENIZER = "tokenizer.json"
 PACKAGES = ["transformers", "torch", "torchvision", "pillow", "numpy", "tokenizers", "optimum-intel", "openvino"]
 
@@ -28,12 +31,30 @@ def unpack(name, where):
     return target
 
 
+def model_zip(name):
+    """The zip tests/models/NAME.zip.zst; needs the program `zstd`."""
+    unpacked = subprocess.run(["zstd", "-dc", MODELS / f"{name}.zip.zst"], check=True, capture_output=True).stdout
+    return zipfile.ZipFile(io.BytesIO(unpacked))
+
+
+def write_model_zip(name, paths):
+    """Packs files as tests/models/NAME.zip.zst: stored, and zstd over all of them, since they have much in common."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in paths:
+            # A fixed date, so that the same models give the same bytes.
+            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
+    # The window that the decoder of the tests allows.
+    command = ["zstd", "-q", "-f", "-19", "--long=26", "-o", MODELS / f"{name}.zip.zst"]
+    subprocess.run(command, input=packed.getvalue(), check=True)
+
+
 def write_jsonl(path, rows):
     with open(path, "w") as file:
         file.writelines(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
 
 
-def write_manifest(area, **extra):
+def write_manifest(area, packages=PACKAGES, **extra):
     """MANIFEST.json of an area: script, versions, and the hash of every file beside it."""
     folder = GOLDEN / area
     files = {
@@ -43,7 +64,7 @@ def write_manifest(area, **extra):
     }
     manifest = dict(
         script=f"tools/reference/{pathlib.Path(sys.argv[0]).name}",
-        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        versions={name: importlib.metadata.version(name) for name in packages},
         **extra,
         files=files,
     )

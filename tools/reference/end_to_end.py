@@ -4,7 +4,7 @@
 
 Writes tests/golden/end_to_end: for every item of demo-model/eval/eval.jsonl the greedy token ids of
 
-- `hf`: Hugging Face transformers 4.57.6, fp32 (tests/models/demo-model-fp32-ov.zip is its fp32 OpenVINO export),
+- `hf`: Hugging Face transformers 4.57.6, fp32 (tests/models/demo-model-fp32-ov.zip.zst is its fp32 OpenVINO export),
 - `int4`: optimum-intel with the INT4 export, in f32 arithmetic, so that the result does not depend on the CPU's
   instruction sets,
 
@@ -15,9 +15,9 @@ With `--export` the fp32 export is made anew (optimum-cli) before.
 """
 import argparse
 import json
+import pathlib
 import subprocess
 import sys
-import zipfile
 
 import common
 import numpy as np
@@ -32,7 +32,7 @@ from scoring import right  # noqa: E402
 END = 151645
 MAX_NEW_TOKENS = 80
 EVAL = common.DEMO / "eval"
-FP32_ZIP = common.ROOT / "tests" / "models" / "demo-model-fp32-ov.zip"
+FP32_ZIP = "demo-model-fp32-ov"
 F32_ARITHMETIC = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "KV_CACHE_PRECISION": "f32"}
 VISION_ITEMS = ("caption", "two", "video")
 
@@ -83,14 +83,12 @@ def vision(model, processor, items):
 
 
 def export_fp32(checkpoint, work):
-    target = f"{work}/demo-model-fp32-ov"
+    target = f"{work}/{FP32_ZIP}"
     subprocess.run(["optimum-cli", "export", "openvino", "-m", checkpoint, "--task", "image-text-to-text",
                     "--weight-format", "fp32", target], check=True)
-    FP32_ZIP.parent.mkdir(parents=True, exist_ok=True)
     models = ["language_model", "text_embeddings_model", "vision_embeddings_model", "vision_embeddings_merger_model"]
-    with zipfile.ZipFile(FP32_ZIP, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name in (f"openvino_{model}.{end}" for model in models for end in ("xml", "bin")):
-            archive.write(f"{target}/{name}", name)
+    files = [pathlib.Path(target) / f"openvino_{model}.{end}" for model in models for end in ("xml", "bin")]
+    common.write_model_zip(FP32_ZIP, files)
 
 
 def main():

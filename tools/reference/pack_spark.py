@@ -13,16 +13,14 @@ largest member need not fit into memory, and no temporary file is written. Needs
 """
 import argparse
 import contextlib
-import io
 import json
 import pathlib
 import struct
-import subprocess
-import zipfile
 import zlib
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-DEMO_PACKAGE = ROOT / "tests" / "models" / "demo-spark-nlp.zip.zst"
+import common
+
+DEMO_PACKAGE = "demo-spark-nlp"
 MODELS = ["patch_reshape_model", "language_model", "vision_embeddings_model", "vision_embeddings_merger_model",
           "text_embeddings_model", "multimodal_merge_model", "rotary_embeddings_model"]
 STORED_BLOCK = 32_768
@@ -165,13 +163,8 @@ def metadata(text, export):
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
-def demo_package():
-    unpacked = subprocess.run(["zstd", "-dc", str(DEMO_PACKAGE)], check=True, capture_output=True).stdout
-    return zipfile.ZipFile(io.BytesIO(unpacked))
-
-
 def pack(export, target, packer=Stored):
-    demo = demo_package()
+    demo = common.model_zip(DEMO_PACKAGE)
     with open(target, "wb") as file:
         archive = Zip(file, packer)
         with checked_member(archive, "metadata/part-00000") as member:

@@ -6,12 +6,12 @@ Writes tests/golden/precisions/answers.jsonl: greedy answers of optimum-intel in
 between the first and the second logit of any step, for
 
 - `spark`: the seven-model form, INT4 (tests/models/demo-spark-nlp.zip.zst), on every item of the evaluation set,
-- each model in tests/models/precisions.zip, which replaces its namesake in the INT4 export of optimum-intel (`optimum-*`)
+- each model in tests/models/precisions.zip.zst, which replaces its namesake in the INT4 export of optimum-intel (`optimum-*`)
   or in the seven-model form (`spark-*`), on every fourth item.
 
 optimum-intel runs the seven-model form too, once the outputs have the names that it asks for. It gives the vision blocks
-their full mask, so equal answers show that ours need none. With `--make` precisions.zip is made anew before:
-nncf.compress_weights on fp32 models, the export's (tests/models/demo-model-fp32-ov.zip) and export_spark_layout.py's.
+their full mask, so equal answers show that ours need none. With `--make` precisions.zip.zst is made anew before:
+nncf.compress_weights on fp32 models, the export's (tests/models/demo-model-fp32-ov.zip.zst) and export_spark_layout.py's.
 Needs the `zstd` program.
 """
 import argparse
@@ -26,10 +26,10 @@ import openvino as ov
 from end_to_end import F32_ARITHMETIC, FP32_ZIP, answer, inputs_of, read_items
 from export_spark_layout import export
 from optimum.intel import OVModelForVisualCausalLM
-from pack_spark import demo_package
+from pack_spark import DEMO_PACKAGE
 from transformers import AutoProcessor
 
-ZIP = common.ROOT / "tests" / "models" / "precisions.zip"
+ZIP = "precisions"
 TEXT, MERGER = "openvino_text_embeddings_model", "openvino_vision_embeddings_merger_model"
 U8 = dict(mode=nncf.CompressWeightsMode.INT8_ASYM)
 U4 = dict(mode=nncf.CompressWeightsMode.INT4_ASYM, group_size=32, ratio=1.0, all_layers=True)
@@ -54,10 +54,9 @@ EVERY = 4
 
 
 def make(work):
-    """precisions.zip: `VARIANT.xml` and `.bin` of each variant."""
+    """precisions.zip.zst: `VARIANT.xml` and `.bin` of each variant."""
     fp32 = {"optimum": work / "fp32-optimum", "spark": work / "fp32-spark"}
-    with zipfile.ZipFile(FP32_ZIP) as archive:
-        archive.extractall(fp32["optimum"])
+    common.model_zip(FP32_ZIP).extractall(fp32["optimum"])
     export(common.unpack("demo-model-hf", work), fp32["spark"], only=["text_embeddings", "vision_embeddings_merger"])
     out = work / "precisions"
     shutil.rmtree(out, ignore_errors=True)
@@ -65,16 +64,13 @@ def make(work):
     for name, (form, model, options) in VARIANTS.items():
         read = ov.Core().read_model(fp32[form] / f"{model}.xml")
         ov.save_model(nncf.compress_weights(read, **options) if options else read, out / f"{name}.xml")
-    with zipfile.ZipFile(ZIP, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in sorted(out.iterdir()):
-            # A fixed date, so that the same models give the same bytes.
-            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+    common.write_model_zip(ZIP, sorted(out.iterdir()))
 
 
 def bases(work):
     """The folder of each form."""
     spark = work / "demo-spark"
-    package = demo_package()
+    package = common.model_zip(DEMO_PACKAGE)
     for name in (n for n in package.namelist() if n.startswith("openvino_")):
         with zipfile.ZipFile(io.BytesIO(package.read(name))) as inner:
             inner.extractall(spark)
@@ -109,13 +105,12 @@ def answers(name, folder, items):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, type=pathlib.Path, help="folder for models")
-    parser.add_argument("--make", action="store_true", help="make precisions.zip first")
+    parser.add_argument("--make", action="store_true", help="make precisions.zip.zst first")
     args = parser.parse_args()
     if args.make:
         make(args.work)
     variants = args.work / "precisions"
-    with zipfile.ZipFile(ZIP) as archive:
-        archive.extractall(variants)
+    common.model_zip(ZIP).extractall(variants)
     folders, items = bases(args.work), read_items()
     run = lambda name, base, replaced, items: answers(
         name, assemble(args.work / "assembled", base, folders["optimum"], replaced), items)
@@ -125,7 +120,7 @@ def main():
     out = common.GOLDEN / "precisions"
     out.mkdir(parents=True, exist_ok=True)
     common.write_jsonl(out / "answers.jsonl", rows)
-    common.write_manifest("precisions")
+    common.write_manifest("precisions", packages=[*common.PACKAGES, "nncf"])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ mod multilingual;
 mod spark_writer;
 
 use std::fmt::Debug;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::slice;
 
@@ -133,60 +133,58 @@ pub fn demo_model_zip() -> PathBuf {
 
 /// Folder of the unpacked demo model (INT4) below cargo's target folder.
 pub fn demo_model_dir() -> PathBuf {
-    unpacked("demo-model", &[demo_model_zip()])
+    let zip = demo_model_zip();
+    made("demo-model", slice::from_ref(&zip), |partial| unzip(open(&zip), partial))
 }
 
 /// The same with the four models exported in fp32.
 pub fn demo_model_fp32_dir() -> PathBuf {
-    unpacked("demo-model-fp32", &[demo_model_zip(), model("demo-model-fp32-ov.zip")])
+    let (zip, fp32) = (demo_model_zip(), model("demo-model-fp32-ov"));
+    made("demo-model-fp32", &[zip.clone(), fp32.clone()], |partial| {
+        unzip(open(&zip), partial);
+        unzip(Cursor::new(unzstd(&fp32)), partial);
+    })
 }
 
 /// IR pairs of single models of the demo model in other precisions, as `tools/reference/precisions.py` wrote them.
 pub fn precisions_dir() -> PathBuf {
-    unpacked("precisions", &[model("precisions.zip")])
+    let source = model("precisions");
+    made("precisions", slice::from_ref(&source), |partial| unzip(Cursor::new(unzstd(&source)), partial))
 }
 
 /// The demo model as a package that Spark NLP wrote, byte for byte, below cargo's target folder.
 pub fn demo_spark_zip() -> PathBuf {
-    let source = model("demo-spark-nlp.zip.zst");
+    let source = model("demo-spark-nlp");
     made("demo-spark-nlp.zip", slice::from_ref(&source), |partial| {
-        let packed = std::fs::File::open(&source).expect("the package is readable");
-        let mut decoder = StreamingDecoder::new(BufReader::new(packed)).expect("the package is a zstd file");
-        let mut unpacked = Vec::new();
-        decoder.read_to_end(&mut unpacked).expect("the package is a whole zstd file");
-        std::fs::write(partial, unpacked).expect("the target folder is writable");
+        std::fs::write(partial, unzstd(&source)).expect("the target folder is writable");
     })
 }
 
 /// The annotator's folder in that package: `metadata/`, `fields/` and seven zips named `.xml`.
 pub fn demo_spark_dir() -> PathBuf {
-    made("demo-spark-nlp", &[model("demo-spark-nlp.zip.zst")], |partial| unzip(&demo_spark_zip(), partial))
+    made("demo-spark-nlp", &[model("demo-spark-nlp")], |partial| unzip(open(&demo_spark_zip()), partial))
 }
 
 /// The seven IR pairs out of the zips in that folder.
 pub fn demo_spark_models_dir() -> PathBuf {
-    made("demo-spark-models", &[model("demo-spark-nlp.zip.zst")], |partial| {
+    made("demo-spark-models", &[model("demo-spark-nlp")], |partial| {
         for entry in std::fs::read_dir(demo_spark_dir()).expect("the folder is readable") {
             let path = entry.expect("the entry is readable").path();
             if path.extension().is_some_and(|e| e == "xml") {
-                unzip(&path, partial);
+                unzip(open(&path), partial);
             }
         }
     })
 }
 
+/// A model for tests: a zip of little compression, and zstd over all of it.
 fn model(name: &str) -> PathBuf {
-    existing(repository_root().join("tests/models").join(name))
+    existing(repository_root().join("tests/models").join(format!("{name}.zip.zst")))
 }
 
 /// A file or folder of the demo model's evaluation set.
 pub fn evaluation(relative: &str) -> PathBuf {
     existing(repository_root().join("demo-model/eval").join(relative))
-}
-
-/// Zips unpacked over each other, once for all test processes.
-fn unpacked(name: &str, zips: &[PathBuf]) -> PathBuf {
-    made(name, zips, |partial| zips.iter().for_each(|zip| unzip(zip, partial)))
 }
 
 /// A file or folder below cargo's target folder that `make` makes from the sources, once for all test processes.
@@ -215,9 +213,19 @@ fn made(name: &str, sources: &[PathBuf], make: impl FnOnce(&Path)) -> PathBuf {
     existing(target)
 }
 
-fn unzip(zip: &Path, target: &Path) {
-    let file = std::fs::File::open(zip).expect("the zip is readable");
-    let mut archive = zip::ZipArchive::new(BufReader::new(file)).expect("it is a zip");
+fn open(path: &Path) -> BufReader<std::fs::File> {
+    BufReader::new(std::fs::File::open(path).expect("the file is readable"))
+}
+
+fn unzstd(path: &Path) -> Vec<u8> {
+    let mut content = Vec::new();
+    let mut decoder = StreamingDecoder::new(open(path)).expect("it is a zstd file");
+    decoder.read_to_end(&mut content).expect("it is a whole zstd file");
+    content
+}
+
+fn unzip(zip: impl Read + Seek, target: &Path) {
+    let mut archive = zip::ZipArchive::new(zip).expect("it is a zip");
     std::fs::create_dir_all(target).expect("the target folder is writable");
     for i in 0..archive.len() {
         let mut entry = archive.by_index(i).expect("entry is readable");
