@@ -190,11 +190,13 @@ pub enum Error {
 
 /// What to do by hand when a machine cannot get at a file. Shown after the error, and empty if there is no such way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Manual {
-    /// What to download elsewhere.
-    pub url: Option<String>,
-    /// The file that this gives.
-    pub file: Option<String>,
+pub struct Manual(Option<Box<Way>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Way {
+    url: String,
+    /// The file that it is; none for a repository, which becomes a folder.
+    file: Option<String>,
 }
 
 impl Manual {
@@ -205,26 +207,30 @@ impl Manual {
     pub(crate) fn file(url: &str) -> Self {
         let path = url.split(['?', '#']).next().unwrap_or(url);
         let name = path.rsplit('/').next().filter(|n| n.ends_with(".zip")).unwrap_or("FILE.zip");
-        Self { url: Some(url.to_owned()), file: Some(name.to_owned()) }
+        Self(Some(Box::new(Way { url: url.to_owned(), file: Some(name.to_owned()) })))
     }
 
-    /// A whole repository, which becomes a folder.
     pub(crate) fn folder(url: &str) -> Self {
-        Self { url: Some(url.to_owned()), file: None }
+        Self(Some(Box::new(Way { url: url.to_owned(), file: None })))
+    }
+
+    /// What to download elsewhere.
+    pub fn url(&self) -> Option<&str> {
+        self.0.as_ref().map(|way| way.url.as_str())
     }
 }
 
 impl fmt::Display for Manual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.url, &self.file) {
-            (Some(url), Some(file)) => write!(
+        match self.0.as_deref() {
+            Some(Way { url, file: Some(file) }) => write!(
                 f,
                 "; by hand: download {url} where that works, copy it here, run `qwen2vl model fetch {file}`"
             ),
-            (Some(url), None) => {
+            Some(Way { url, file: None }) => {
                 write!(f, "; by hand: download the files of {url} into a folder and use it by --model FOLDER")
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }

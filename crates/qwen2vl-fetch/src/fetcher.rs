@@ -1,10 +1,6 @@
 //! From a reference to a folder that holds the model.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-use serde::Serialize;
 
 use crate::cache::{self, Slot};
 use crate::catalogue::kept;
@@ -13,13 +9,12 @@ use crate::progress::{Progress, Tell};
 use crate::receipt::{self, Receipt};
 use crate::reference::{folder_for_file, folder_for_url};
 use crate::transfer::{self, Transfer};
+use crate::zip_check::{Checked, Expected, check_room, check_zip, is_bad_zip};
 use crate::{
-    Catalogue, Error, FetchOptions, Manual, ModelName, PublishedName, Query, Reference, completeness, digest,
-    hub,
+    Catalogue, Error, FetchOptions, Fetched, Manual, ModelName, PublishedName, Query, Reference, Source,
+    Trouble, Version, completeness, digest, hub,
 };
 
-/// What is at the start of every zip, an empty one apart.
-const ZIP_START: &[u8] = b"PK\x03\x04";
 /// The published 2B, for the way by hand when there is no catalogue to ask.
 const KNOWN_FILES: &[&str] = &["qwen2_vl_2b_instruct_int4_en_5.5.1_3.0_1739495409030.zip"];
 
@@ -29,50 +24,6 @@ pub struct Fetcher {
     client: Client,
 }
 
-/// A model that is there now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fetched {
-    /// The folder.
-    pub path: PathBuf,
-    /// What to call it.
-    pub name: String,
-    /// Where it came from.
-    pub source: Source,
-    /// The address or path that it came from; for a model that was there already, if that is known.
-    pub origin: Option<String>,
-    /// Whether nothing had to be done.
-    pub already_there: bool,
-    /// Bytes of all its files.
-    pub bytes: u64,
-    /// Bytes of the zip, or of the files from the hub; none if nothing was downloaded.
-    pub downloaded_bytes: Option<u64>,
-    /// How many of them an earlier try had left.
-    pub resumed_from_bytes: u64,
-    /// The zip's SHA-256, if it was fetched by this program.
-    pub sha256: Option<String>,
-    /// Whether its SHA-256 was compared with one from outside.
-    pub sha256_checked: bool,
-    /// Whether its MD5 was compared with one from outside.
-    pub md5_checked: bool,
-}
-
-/// Where a model comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Source {
-    /// Spark NLP's published models.
-    Published,
-    /// Any other address.
-    Url,
-    /// The hub.
-    Hub,
-    /// A zip that lies here.
-    File,
-    /// A folder that lies here, used where it is.
-    Folder,
-}
-
 /// A zip to get.
 struct Zip<'a> {
     slot: Slot,
@@ -80,19 +31,6 @@ struct Zip<'a> {
     /// The catalogue's.
     md5: Option<&'a str>,
     source: Source,
-}
-
-/// The checksums that a zip has to have.
-#[derive(Default)]
-struct Expected {
-    sha256: Option<String>,
-    md5: Option<String>,
-}
-
-/// A zip that passed.
-struct Checked {
-    sums: digest::Sums,
-    bytes: u64,
 }
 
 impl Fetcher {
@@ -185,7 +123,7 @@ impl Fetcher {
     fn use_folder(&self, path: &Path) -> Result<Fetched, Error> {
         self.refuse_checksums(&path.display().to_string(), "it is a folder")?;
         let path = std::fs::canonicalize(path).map_err(|e| cache::io_error(path, e))?;
-        let found = self.found(path.clone(), Source::Folder);
+        let found = self.there(path.clone(), Source::Folder);
         Ok(Fetched { origin: Some(path.display().to_string()), ..found })
     }
 
@@ -209,7 +147,7 @@ impl Fetcher {
             known.map(|f| Manual::file(&format!("{}/{f}", self.options.base_url))).unwrap_or_default();
         let query = self.query(name);
         let catalogue = match self.read_catalogue(&manual, tell) {
-            Err(Error::Catalogue { trouble: crate::Trouble::Offline, manual, .. }) => {
+            Err(Error::Catalogue { trouble: Trouble::Offline, manual, .. }) => {
                 let cache = self.options.models_dir.clone();
                 return Err(Error::NotCached { wanted: name.to_string(), cache, manual });
             }
@@ -250,9 +188,8 @@ impl Fetcher {
     /// Full names of that model in the cache, folders and zips, the latest first.
     fn cached(&self, name: &ModelName) -> Vec<String> {
         let query = self.query(name);
-        let accepts = |ours: &Option<crate::Version>, found: &crate::Version| {
-            ours.as_ref().is_none_or(|v| v.accepts(found))
-        };
+        let accepts =
+            |ours: &Option<Version>, found: &Version| ours.as_ref().is_none_or(|v| v.accepts(found));
         let entries = std::fs::read_dir(&self.options.models_dir).into_iter().flatten().flatten();
         let names = entries.filter_map(|e| PublishedName::parse(&e.file_name().to_string_lossy()));
         let mut fitting: Vec<PublishedName> = names
@@ -376,11 +313,11 @@ impl Fetcher {
         let checked = check_zip(path, Manual::none(), &expected, tell)?;
         let slot = self.slot(&folder_for_file(path, &checked.sums.sha256));
         if let Some(folder) = slot.whole() {
-            return Ok(self.passed(self.found(folder, Source::File), &expected));
+            return Ok(self.there(folder, Source::File).passed(&expected));
         }
         let _lock = slot.lock(tell)?;
         if let Some(folder) = slot.whole() {
-            return Ok(self.passed(self.found(folder, Source::File), &expected));
+            return Ok(self.there(folder, Source::File).passed(&expected));
         }
         self.tell_of_incomplete(&slot, tell);
         check_room(&self.options.models_dir, checked.bytes)?;
@@ -400,7 +337,7 @@ impl Fetcher {
         let folder = slot.folder();
         if folder.exists() {
             let missing = completeness::missing(&folder);
-            let first = missing.first().map(String::as_str).unwrap_or("nothing now");
+            let first = missing.first().map_or("nothing now", String::as_str);
             tell(Progress::Note(format!(
                 "{} was left half-unpacked (it lacks {first}{}) and will be replaced",
                 folder.display(),
@@ -425,7 +362,7 @@ impl Fetcher {
             md5: checked.sums.md5,
         };
         receipt.write(&self.options.state_dir);
-        let found = self.found(folder, zip.source);
+        let found = self.there(folder, zip.source);
         let fetched = Fetched {
             already_there: false,
             downloaded_bytes: done.map(|d| d.bytes),
@@ -434,11 +371,7 @@ impl Fetcher {
             origin: Some(receipt.origin),
             ..found
         };
-        self.passed(fetched, expected)
-    }
-
-    fn passed(&self, fetched: Fetched, expected: &Expected) -> Fetched {
-        Fetched { sha256_checked: expected.sha256.is_some(), md5_checked: expected.md5.is_some(), ..fetched }
+        fetched.passed(expected)
     }
 
     /// A folder that was there; checksums of a zip that is gone are those noted when it was fetched.
@@ -447,79 +380,12 @@ impl Fetcher {
         let md5_checked = receipt::check(receipt.as_ref(), &folder, "MD5", self.options.md5.as_deref())?;
         let sha256_checked =
             receipt::check(receipt.as_ref(), &folder, "SHA-256", self.options.sha256.as_deref())?;
-        Ok(Fetched { md5_checked, sha256_checked, ..self.found(folder, source) })
+        Ok(Fetched { md5_checked, sha256_checked, ..self.there(folder, source) })
     }
 
-    fn found(&self, path: PathBuf, source: Source) -> Fetched {
-        let receipt = Receipt::read(&self.options.state_dir, &path);
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
-        let (origin, sha256) = receipt.map(|r| (r.origin, r.sha256)).unzip();
-        Fetched {
-            bytes: folder_bytes(&path),
-            name: name.unwrap_or_else(|| "model".to_owned()),
-            path,
-            source,
-            origin,
-            already_there: true,
-            downloaded_bytes: None,
-            resumed_from_bytes: 0,
-            sha256,
-            sha256_checked: false,
-            md5_checked: false,
-        }
+    fn there(&self, path: PathBuf, source: Source) -> Fetched {
+        Fetched::there(path, source, &self.options.state_dir)
     }
-}
-
-/// Whether another copy of the zip may be better.
-fn is_bad_zip(error: &Error) -> bool {
-    use qwen2vl_package::Error as Package;
-    let damaged = matches!(error, Error::Package(Package::DamagedZip { .. } | Package::UnsafeZip { .. }));
-    damaged || matches!(error, Error::Mismatch { .. } | Error::NotAZip { .. } | Error::NotAModel { .. })
-}
-
-fn check_zip(path: &Path, manual: Manual, expected: &Expected, tell: Tell<'_>) -> Result<Checked, Error> {
-    let failed = |e| cache::io_error(path, e);
-    let bytes = std::fs::metadata(path).map_err(failed)?.len();
-    let mut start = Vec::new();
-    File::open(path).and_then(|f| f.take(60).read_to_end(&mut start)).map_err(failed)?;
-    if !start.starts_with(ZIP_START) {
-        let begins = String::from_utf8_lossy(&start).into_owned();
-        return Err(Error::NotAZip { path: path.to_owned(), begins, manual });
-    }
-    tell(Progress::Checking);
-    let sums = digest::sums(path, expected.md5.is_some()).map_err(failed)?;
-    let pairs = [
-        ("MD5", expected.md5.as_ref(), sums.md5.as_ref()),
-        ("SHA-256", expected.sha256.as_ref(), Some(&sums.sha256)),
-    ];
-    for (kind, expected, found) in pairs {
-        if let (Some(expected), Some(found)) = (expected, found)
-            && expected != found
-        {
-            let (path, expected, found) = (path.to_owned(), expected.clone(), found.clone());
-            return Err(Error::Mismatch { path, kind, expected, found, manual });
-        }
-    }
-    Ok(Checked { sums, bytes })
-}
-
-fn check_room(folder: &Path, zip_bytes: u64) -> Result<(), Error> {
-    let needed_bytes = zip_bytes.saturating_add(cache::HEADROOM_BYTES);
-    match fs4::available_space(folder) {
-        Ok(available_bytes) if available_bytes < needed_bytes => {
-            Err(Error::NoSpace { folder: folder.to_owned(), needed_bytes, available_bytes, kept_bytes: 0 })
-        }
-        _ => Ok(()),
-    }
-}
-
-pub(crate) fn folder_bytes(path: &Path) -> u64 {
-    let entries = walkdir::WalkDir::new(path).into_iter().flatten();
-    entries
-        .filter_map(|e| std::fs::metadata(e.path()).ok())
-        .filter(std::fs::Metadata::is_file)
-        .map(|m| m.len())
-        .sum()
 }
 
 fn shown(query: &Query) -> String {

@@ -13,7 +13,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
 use crate::cache;
-use crate::fetcher::folder_bytes;
+use crate::fetched::folder_bytes;
 use crate::http::{Again, Client, Failure};
 use crate::progress::{Progress, Tell};
 use crate::transfer::{self, Transfer};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::completeness;
-use crate::fetcher::folder_bytes;
+use crate::fetched::folder_bytes;
 use crate::published::PublishedName;
 
 /// A model that lies here.

@@ -128,7 +128,7 @@ mod tests {
         for total in [None, Some(10)] {
             let mut meter = Meter::new(0, total);
             meter.tell("a", &mut |p| {
-                assert!(matches!(p, Progress::Transfer { remaining: None, .. }), "{p:?}")
+                assert!(matches!(p, Progress::Transfer { remaining: None, .. }), "{p:?}");
             });
         }
     }

@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn the_variables_decide_as_in_curl() {
         let (http, https) = ("http://a.example/x", "https://a.example/x");
-        let cases: &[(&str, &[(&str, &str)], Option<&str>)] = &[
+        type Case = (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
+        let cases: &[Case] = &[
             (http, &[], None),
             (http, &[("http_proxy", "http://p:1")], Some("p:1")),
             (https, &[("http_proxy", "http://p:1")], None),

@@ -83,7 +83,7 @@ fn the_copy_is_asked_for_conditionally_and_serves_without_a_network() {
         let mut options = place.options(&server.url());
         options.offline = offline;
         let catalogue = Fetcher::new(options).unwrap().catalogue(&mut |_| {}).unwrap();
-        catalogue.entries.iter().map(|e| e.file_name()).collect::<Vec<_>>()
+        catalogue.entries.iter().map(qwen2vl_fetch::Entry::file_name).collect::<Vec<_>>()
     };
     let first = names(false);
     assert_eq!(first.len(), 3);

@@ -117,7 +117,7 @@ pub fn answer(stream: &mut TcpStream, status: &str, headers: &[(&str, &str)], bo
 
 /// Says nothing more until the other side gives up.
 pub fn stall(stream: &mut TcpStream) {
-    stream.read(&mut [0; 1]).ok();
+    stream.read_exact(&mut [0; 1]).ok();
 }
 
 /// A file as a good server has it.
