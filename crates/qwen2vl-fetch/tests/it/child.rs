@@ -12,7 +12,7 @@ use crate::{FULL, Place, ZIP_PATH, assert_is_annotator, fetch_told, model_zip};
 const VARIABLE: &str = "QWEN2VL_FETCH_TEST_CHILD";
 const PROXIES: &[&str] = &["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
 
-fn child(place: &Place, base_url: &str) -> Command {
+pub fn child(place: &Place, base_url: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "child::fetch_in_a_child", "--nocapture"])

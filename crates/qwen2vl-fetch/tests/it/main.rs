@@ -9,6 +9,7 @@ mod child;
 mod download;
 mod hub;
 mod server;
+mod tls;
 mod trouble;
 
 use std::io::{Cursor, Write};
