@@ -55,7 +55,13 @@ fn its_tokenizer_is_that_of_tokenizer_json() {
             different.push(&line.text);
         }
     }
-    assert!(different.is_empty(), "{} of {} lines differ: {:?}", different.len(), lines.len(), &different[..3]);
+    assert!(
+        different.is_empty(),
+        "{} of {} lines differ: {:?}",
+        different.len(),
+        lines.len(),
+        &different[..3]
+    );
 }
 
 #[test]
@@ -63,7 +69,8 @@ fn it_answers_as_well_as_other_exports_of_the_model() {
     if !has_openvino() {
         return;
     }
-    let right = SET.iter().filter(|(item, _)| SPARK.run(&item.request()).unwrap().result == item.answer).count();
+    let right =
+        SET.iter().filter(|(item, _)| SPARK.run(&item.request()).unwrap().result == item.answer).count();
     let of_export = SET.iter().filter(|(_, golden)| golden.int4.right).count();
     // Its vision tower has 4 bits where optimum-intel's has 8.
     assert!(right + 8 >= of_export, "{right} of {} right, optimum-intel's export {of_export}", SET.len());

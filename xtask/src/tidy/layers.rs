@@ -24,7 +24,13 @@ const LAYERS: &[Layer] = &[
     Layer { name: "qwen2vl-spark-files", may: &[], tests_may: &[] },
     Layer {
         name: "qwen2vl-package",
-        may: &["qwen2vl-preprocess", "qwen2vl-tokenizer", "qwen2vl-runtime", "qwen2vl-types"],
+        may: &[
+            "qwen2vl-preprocess",
+            "qwen2vl-tokenizer",
+            "qwen2vl-runtime",
+            "qwen2vl-spark-files",
+            "qwen2vl-types",
+        ],
         tests_may: &[],
     },
     Layer {

@@ -32,7 +32,10 @@ fn info_says_what_spark_nlp_wrote() {
     let parameters = found["parameters"].as_array().unwrap();
     let find = |name: &str| parameters.iter().find(|p| p["name"] == name).unwrap();
     assert_eq!((&find("imageMean")["honored"], &find("imageMean")["explicit"]), (&true.into(), &true.into()));
-    assert_eq!((&find("maxOutputLength")["value"], &find("maxOutputLength")["honored"]), (&20.into(), &false.into()));
+    assert_eq!(
+        (&find("maxOutputLength")["value"], &find("maxOutputLength")["honored"]),
+        (&20.into(), &false.into())
+    );
 
     let ran = run(&["model", "info", &zip]);
     for part in [
