@@ -46,7 +46,7 @@ pub enum Reason {
         found: Vec<u8>,
     },
     /// A version that is not read.
-    #[error("version {found} of the {format}; versions {supported} are read")]
+    #[error("version {found} of the {format} is not supported; supported: {supported}")]
     Version {
         /// The format.
         format: &'static str,

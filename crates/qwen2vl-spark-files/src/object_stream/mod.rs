@@ -14,8 +14,10 @@
 
 mod class;
 mod cursor;
+mod descriptors;
 mod handles;
 mod interpret;
+mod limits;
 mod modified_utf8;
 mod parser;
 mod show;
@@ -23,5 +25,6 @@ mod tag;
 mod value;
 
 pub use class::{ClassDescriptor, FieldDescriptor, FieldType};
-pub use parser::{Limits, Parser, parse};
+pub use limits::Limits;
+pub use parser::{Parser, parse};
 pub use value::{Array, Elements, EnumConstant, Object, Value};

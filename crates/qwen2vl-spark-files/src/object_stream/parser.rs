@@ -1,13 +1,16 @@
 //! The parser.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::class::{
-    BLOCK_DATA, ClassDescriptor, ENUM, EXTERNALIZABLE, FieldDescriptor, FieldType, SERIALIZABLE, WRITE_METHOD,
+    BLOCK_DATA, ClassDescriptor, ENUM, EXTERNALIZABLE, FieldType, SERIALIZABLE, WRITE_METHOD,
 };
 use super::cursor::Cursor;
+use super::descriptors::class_error;
 use super::handles::{Entry, Handles, Tall};
 use super::interpret::shorten;
+use super::limits::Limits;
 use super::modified_utf8;
 use super::tag;
 use super::value::{Array, Elements, EnumConstant, Object, Value};
@@ -18,28 +21,6 @@ const VERSION: u16 = 5;
 
 /// No more than this is reserved for values that have not been read yet.
 const FIRST_CAPACITY: usize = 64;
-
-/// How deep and how large a stream may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Objects and arrays within each other, through references too; also superclasses above a class. The parser calls
-    /// itself that often, so more than 512 are taken as 512.
-    pub max_depth: u32,
-    /// Elements of one array.
-    pub max_elements: usize,
-    /// Values and fields of classes in all, elements of arrays of numbers not counted.
-    pub max_values: usize,
-}
-
-impl Default for Limits {
-    /// Depth 128, 16 Mi elements of an array, 1 Mi values.
-    fn default() -> Self {
-        Self { max_depth: 128, max_elements: 1 << 24, max_values: 1 << 20 }
-    }
-}
-
-const MAX_DEPTH: u32 = 512;
 
 /// Parses a stream that holds one object, with the default limits.
 ///
@@ -62,9 +43,9 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Error> {
 /// A parser of one stream.
 #[derive(Debug)]
 pub struct Parser<'a> {
-    cursor: Cursor<'a>,
+    pub(super) cursor: Cursor<'a>,
     limits: Limits,
-    handles: Handles,
+    pub(super) handles: Handles,
     n_values: usize,
 }
 
@@ -82,7 +63,7 @@ impl<'a> Parser<'a> {
     /// The same with other limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits = Limits { max_depth: limits.max_depth.min(MAX_DEPTH), ..limits };
+        self.limits = limits.clamped();
         self
     }
 
@@ -133,7 +114,7 @@ impl<'a> Parser<'a> {
         Error::new(self.cursor.offset(), reason)
     }
 
-    fn count_value(&mut self) -> Result<(), Error> {
+    pub(super) fn count_value(&mut self) -> Result<(), Error> {
         self.n_values += 1;
         let (found, limit) = (self.n_values as u64, self.limits.max_values as u64);
         if found > limit {
@@ -142,7 +123,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn check_depth(&self, offset: u64, what: &'static str, depth: u32) -> Result<(), Error> {
+    pub(super) fn check_depth(&self, offset: u64, what: &'static str, depth: u32) -> Result<(), Error> {
         let limit = self.limits.max_depth;
         if depth > limit {
             let reason = Reason::Limit { what, found: depth.into(), limit: limit.into() };
@@ -152,7 +133,7 @@ impl<'a> Parser<'a> {
     }
 
     /// An object, array, string, null, …, with `depth` others around it.
-    fn content(&mut self, depth: u32) -> Result<Tall, Error> {
+    pub(super) fn content(&mut self, depth: u32) -> Result<Tall, Error> {
         self.count_value()?;
         let offset = self.cursor.offset();
         let leaf = |value| Ok(Tall { value, height: 0 });
@@ -172,7 +153,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn handle(&mut self) -> Result<&Entry, Error> {
+    pub(super) fn handle(&mut self) -> Result<&Entry, Error> {
         let offset = self.cursor.offset();
         let handle = u32::from_be_bytes(self.cursor.array("a handle")?);
         self.handles.get(handle).map_err(|reason| Error::new(offset, reason))
@@ -187,7 +168,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Modified UTF-8 of `length` bytes.
-    fn text(&mut self, what: &'static str, length: u64) -> Result<std::borrow::Cow<'a, str>, Error> {
+    fn text(&mut self, what: &'static str, length: u64) -> Result<Cow<'a, str>, Error> {
         let start = self.cursor.offset();
         let bytes = self.cursor.take(what, length)?;
         modified_utf8::decode(bytes).map_err(|problem| {
@@ -196,13 +177,13 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn short_text(&mut self, what: &'static str) -> Result<std::borrow::Cow<'a, str>, Error> {
+    pub(super) fn short_text(&mut self, what: &'static str) -> Result<Cow<'a, str>, Error> {
         let length = self.cursor.u16(what)?;
         self.text(what, length.into())
     }
 
     /// A string as an object: new, or one that the stream has had.
-    fn string(&mut self) -> Result<Arc<str>, Error> {
+    pub(super) fn string(&mut self) -> Result<Arc<str>, Error> {
         let offset = self.cursor.offset();
         let what = "a string";
         let text = match self.cursor.u8("a tag")? {
@@ -227,102 +208,6 @@ impl<'a> Parser<'a> {
         let slot = self.handles.assign();
         self.handles.fill(slot, Entry::Value(Tall { value: Value::String(Arc::clone(&text)), height: 0 }));
         Ok(text)
-    }
-
-    /// A class descriptor where the stream must have one.
-    fn class(&mut self, depth: u32) -> Result<Arc<ClassDescriptor>, Error> {
-        let offset = self.cursor.offset();
-        let reason = Reason::Kind { expected: "a class descriptor", found: "null".to_owned() };
-        self.class_or_null(depth)?.ok_or(Error::new(offset, reason))
-    }
-
-    fn class_or_null(&mut self, depth: u32) -> Result<Option<Arc<ClassDescriptor>>, Error> {
-        let offset = self.cursor.offset();
-        let expected = "a class descriptor";
-        match self.cursor.u8("a tag")? {
-            tag::NULL => Ok(None),
-            tag::REFERENCE => match self.handle()? {
-                Entry::Class(class) => Ok(Some(Arc::clone(class))),
-                Entry::Value(Tall { value, .. }) => {
-                    let found = value.describe();
-                    Err(Error::new(offset, Reason::Kind { expected, found }))
-                }
-                Entry::Unfinished => unreachable!("the table refuses references to what is unfinished"),
-            },
-            tag::CLASS_DESC => self.new_class(offset, depth).map(Some),
-            tag => Err(Error::new(offset, tag::refused(tag, expected))),
-        }
-    }
-
-    /// A class descriptor after its tag.
-    fn new_class(&mut self, offset: u64, depth: u32) -> Result<Arc<ClassDescriptor>, Error> {
-        self.check_depth(offset, "the depth of the stream", depth)?;
-        let slot = self.handles.assign();
-        let name: Arc<str> = self.short_text("the name of a class")?.into();
-        let serial_version_uid = self.cursor.u64("the version of a class")?;
-        let flags = self.cursor.u8("the flags of a class")?;
-        if flags & SERIALIZABLE != 0 && flags & EXTERNALIZABLE != 0 {
-            return Err(class_error(offset, &name, "it is serializable and externalizable at once"));
-        }
-        let fields = self.fields(offset, &name)?;
-        if flags & ENUM != 0 && !fields.is_empty() {
-            return Err(class_error(offset, &name, "it is an enum and has fields"));
-        }
-        self.annotations(depth)?;
-        let superclass = self.class_or_null(depth + 1)?;
-        let height = superclass.as_ref().map_or(1, |class| class.height + 1);
-        self.check_depth(offset, "superclasses above each other", height)?;
-        let class = Arc::new(ClassDescriptor { name, serial_version_uid, flags, fields, superclass, height });
-        self.handles.fill(slot, Entry::Class(Arc::clone(&class)));
-        Ok(class)
-    }
-
-    fn fields(&mut self, class_at: u64, class: &str) -> Result<Vec<FieldDescriptor>, Error> {
-        let count = self.cursor.u16("the number of fields")?;
-        if count > i16::MAX as u16 {
-            return Err(class_error(class_at, class, "it has more fields than Java allows"));
-        }
-        let mut fields: Vec<FieldDescriptor> = Vec::new();
-        for _ in 0..count {
-            self.count_value()?;
-            let offset = self.cursor.offset();
-            let letter = self.cursor.u8("the type of a field")?;
-            let Some(kind) = FieldType::from_letter(letter) else {
-                let (what, allowed) = ("the type of a field", "one of B C D F I J S Z L [");
-                return Err(Error::new(offset, Reason::OutOfRange { what, found: letter.into(), allowed }));
-            };
-            let name = self.short_text("the name of a field")?.into();
-            let class_name = (kind == FieldType::Reference).then(|| self.string()).transpose()?;
-            if kind != FieldType::Reference && fields.last().is_some_and(|f| f.kind == FieldType::Reference) {
-                return Err(class_error(
-                    class_at,
-                    class,
-                    "it has a field of a number after one of an object",
-                ));
-            }
-            fields.push(FieldDescriptor { name, kind, class_name });
-        }
-        Ok(fields)
-    }
-
-    /// What a class wrote by itself, up to the end mark: parsed, because it may hold what is referred to later, and
-    /// dropped.
-    fn annotations(&mut self, depth: u32) -> Result<(), Error> {
-        loop {
-            match self.cursor.peek() {
-                Some(tag::END_BLOCK_DATA) => return self.cursor.u8("a tag").map(|_| ()),
-                Some(tag::BLOCK_DATA) => {
-                    let [_, length] = self.cursor.array("block data")?;
-                    self.cursor.take("block data", length.into())?;
-                }
-                Some(tag::BLOCK_DATA_LONG) => {
-                    self.cursor.u8("a tag")?;
-                    let length = self.cursor.count("the length of block data", i32::MAX as usize)?;
-                    self.cursor.take("block data", length as u64)?;
-                }
-                _ => drop(self.content(depth)?),
-            }
-        }
     }
 
     /// An object after its tag.
@@ -404,7 +289,7 @@ impl<'a> Parser<'a> {
             let found = format!("class {}", shorten(&class.name));
             return Err(Error::new(offset, Reason::Kind { expected: "the class of an array", found }));
         };
-        let count = self.cursor.count("the elements of an array", self.limits.max_elements)?;
+        let count = self.cursor.count("the length of an array", self.limits.max_elements)?;
         let (elements, height) = match kind {
             FieldType::Reference => {
                 let values = self.elements(count, depth)?;
@@ -469,10 +354,6 @@ impl<'a> Parser<'a> {
         self.handles.fill(slot, Entry::Value(Tall { value: value.clone(), height: 0 }));
         Ok(value)
     }
-}
-
-fn class_error(offset: u64, class: &str, problem: &'static str) -> Error {
-    Error::new(offset, Reason::Class { class: shorten(class), problem })
 }
 
 /// Values of one object or array, and the height of the highest.

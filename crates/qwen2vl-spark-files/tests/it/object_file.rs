@@ -95,7 +95,7 @@ fn errors_with_their_place_in_the_file() {
         ),
         (
             object(b"\xac\xed\x00\x04"),
-            "at byte 109: version 4 of the Java object stream; versions 5 are read",
+            "at byte 109: version 4 of the Java object stream is not supported; supported: 5",
         ),
         (object(TEXT), "at byte 111: the text \"hi\" where an array is expected"),
         (
@@ -141,5 +141,5 @@ fn both_limits_are_passed_on() {
     let (file_limits, mut few) = all();
     few.max_elements = 2;
     let error = read((file_limits, few)).unwrap_err();
-    assert!(error.contains("the elements of an array: 3 where the limit is 2"), "{error}");
+    assert!(error.contains("the length of an array: 3 where the limit is 2"), "{error}");
 }

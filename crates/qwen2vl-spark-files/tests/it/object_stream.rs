@@ -171,7 +171,7 @@ fn refused_with_the_place() {
         (
             "version",
             vec![0xac, 0xed, 0, 6],
-            "at byte 2: version 6 of the Java object stream; versions 5 are read",
+            "at byte 2: version 6 of the Java object stream is not supported; supported: 5",
         ),
         ("no tag", stream(&[&[0x42]]), "at byte 4: byte 0x42 where an object is expected"),
         ("tag above the last", stream(&[&[0x7f]]), "at byte 4: byte 0x7f where an object is expected"),
@@ -323,12 +323,12 @@ fn refused_with_the_place() {
         (
             "negative length",
             stream(&[&array(&plain_class("[I", &[]), -1, &[])]),
-            "at byte 23: the elements of an array is -1; allowed is 0 or more",
+            "at byte 23: the length of an array is -1; allowed is 0 or more",
         ),
         (
             "longer than any",
             stream(&[&array(&plain_class("[I", &[]), i32::MAX, &[])]),
-            "at byte 23: the elements of an array: 2147483647 where the limit is 16777216; raise the limit if the file can be \
+            "at byte 23: the length of an array: 2147483647 where the limit is 16777216; raise the limit if the file can be \
           trusted",
         ),
         (

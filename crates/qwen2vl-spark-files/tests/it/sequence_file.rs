@@ -168,14 +168,12 @@ fn bad_headers() {
             bad(
                 "version 3",
                 b"SEQ\x03".to_vec(),
-                "at byte 3: version 3 of the Hadoop SequenceFile; versions 4 to 6 \
-                 are read",
+                "at byte 3: version 3 of the Hadoop SequenceFile is not supported; supported: 4 to 6",
             ),
             bad(
                 "version 7",
                 b"SEQ\x07".to_vec(),
-                "at byte 3: version 7 of the Hadoop SequenceFile; versions 4 to 6 \
-                 are read",
+                "at byte 3: version 7 of the Hadoop SequenceFile is not supported; supported: 4 to 6",
             ),
             bad(
                 "no class",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Cursor;
 
+use qwen2vl_spark_files::checksum::{Checksums, side_file_name};
 use qwen2vl_spark_files::object_file::elements;
 use qwen2vl_spark_files::object_stream::{ClassDescriptor, FieldType, Value};
 use qwen2vl_spark_files::sequence_file::{Compression, SequenceFile};
@@ -180,4 +181,47 @@ fn class_descriptors_are_the_jvms() {
         assert_eq!(fields, want.fields, "{name}");
     }
     assert_eq!(n_compared, 7);
+}
+
+/// All parts of a feature of the demo model's package, checked against their checksums.
+fn feature(name: &str) -> Vec<Value> {
+    let folder = qwen2vl_testkit::demo_spark_dir().join("fields").join(name);
+    let mut values = Vec::new();
+    for part in ["part-00000", "part-00001"] {
+        let side = fs::read(folder.join(side_file_name(part))).unwrap();
+        let checksums = Checksums::parse(&side).unwrap();
+        let file = fs::File::open(folder.join(part)).unwrap();
+        values.extend(elements(checksums.verify(file)).map(Result::unwrap));
+    }
+    values
+}
+
+/// Fifteen megabytes with sync markers between the records, against the file that they were made from.
+#[test]
+fn vocabulary_and_merges_are_those_of_the_tokenizer() {
+    let tokenizer: Json = read_json(&qwen2vl_testkit::demo_model_dir().join("tokenizer.json"));
+    let model = &tokenizer["model"];
+    let mut vocabulary: BTreeMap<&str, i64> =
+        model["vocab"].as_object().unwrap().iter().map(|(k, v)| (k.as_str(), v.as_i64().unwrap())).collect();
+    for token in tokenizer["added_tokens"].as_array().unwrap() {
+        vocabulary.insert(token["content"].as_str().unwrap(), token["id"].as_i64().unwrap());
+    }
+    let values = feature("vocabulary");
+    assert_eq!(values.len(), 151_665);
+    for value in &values {
+        let (token, id) = value.as_tuple().unwrap();
+        let token = token.as_str().unwrap();
+        assert_eq!(vocabulary.remove(token), id.as_int().map(i64::from), "{token:?}");
+    }
+    assert_eq!(vocabulary, BTreeMap::new(), "tokens that are in the tokenizer alone");
+
+    let want = model["merges"].as_array().unwrap();
+    let values = feature("merges");
+    assert_eq!((values.len(), want.len()), (151_387, 151_387));
+    for value in &values {
+        let (pair, rank) = value.as_tuple().unwrap();
+        let (a, b) = pair.as_tuple().unwrap();
+        let want = &want[rank.as_int().unwrap() as usize];
+        assert_eq!(*want, json!([a.as_str(), b.as_str()]));
+    }
 }
