@@ -1,15 +1,14 @@
 //! An OpenVINO export from a repository on the hub, into the cache that the hub's Python library has as well.
 //!
-//! Folder names, references and snapshots are `hf-hub`'s. The bytes come by [`crate::transfer`]: `hf-hub` 0.5 goes on
-//! with a file without looking at the answer's status, range or version, compares no length or hash at the end, and
-//! waits for a silent server without end.
+//! The `hf-hub` crate is not used, except by the tests, which let it read what lies here: its 0.5 goes on with a file
+//! without looking at the answer's status, range or version, compares no length or hash at the end, and waits for a
+//! silent server without end; its 1.0 brings an asynchronous runtime and a second HTTP stack.
 //!
 //! Every file is checked: large ones by the SHA-256 that the hub lists, others by git's id. A file gets its place in
 //! the snapshot only then, and the branch points to the snapshot only when it is whole.
 
 use std::path::{Path, PathBuf};
 
-use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
 use crate::cache;
@@ -77,29 +76,27 @@ impl RemoteFile {
     }
 }
 
-/// The places of a repository in the cache.
+/// The places of a repository in the cache: `blobs/<hash>`, `snapshots/<commit>/<file>`, `refs/<revision>`.
 struct Place {
-    cache: Cache,
-    repo: Repo,
     root: PathBuf,
+    reference: PathBuf,
+    revision: String,
 }
 
 impl Place {
     fn new(hub_cache: &Path, repository: &HubRepository) -> Self {
-        let repo =
-            Repo::with_revision(repository.id.clone(), RepoType::Model, repository.revision().to_owned());
-        let root = hub_cache.join(repo.folder_name());
-        Self { cache: Cache::new(hub_cache.to_owned()), repo, root }
+        let root = hub_cache.join(format!("models--{}", repository.id.replace('/', "--")));
+        let revision = repository.revision().to_owned();
+        Self { reference: root.join("refs").join(&revision), root, revision }
     }
 
     fn snapshot(&self, commit: &str) -> PathBuf {
-        self.cache.repo(self.repo.clone()).pointer_path(commit)
+        self.root.join("snapshots").join(commit)
     }
 
     /// The snapshot of the revision, if it is there and whole.
     fn whole(&self) -> Option<PathBuf> {
-        let reference = self.root.join("refs").join(self.repo.revision());
-        let commit = std::fs::read_to_string(reference).unwrap_or_else(|_| self.repo.revision().to_owned());
+        let commit = std::fs::read_to_string(&self.reference).unwrap_or_else(|_| self.revision.clone());
         let snapshot = published::is_name(commit.trim()).then(|| self.snapshot(commit.trim()))?;
         let configured = ["config.json", "tokenizer.json"].iter().all(|name| snapshot.join(name).is_file());
         (configured && completeness::missing(&snapshot).is_empty()).then_some(snapshot)
@@ -151,8 +148,8 @@ pub(crate) fn fetch(
     if !missing.is_empty() {
         return Err(Error::NotAModel { path: snapshot, missing, manual });
     }
-    let reference = place.cache.repo(place.repo.clone()).create_ref(&listing.sha);
-    reference.map_err(|e| cache::io_error(&place.root.join("refs"), e))?;
+    let referred = cache::write_whole(&place.reference, listing.sha.as_bytes());
+    referred.map_err(|e| cache::io_error(&place.reference, e))?;
     Ok(fetched(repository, options, snapshot, Some(total)))
 }
 

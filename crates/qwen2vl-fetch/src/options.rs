@@ -1,6 +1,6 @@
 //! How to fetch: folders, addresses, patience.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::{Error, Version};
@@ -89,7 +89,7 @@ impl FetchOptions {
     /// [`Error::NoModelsFolder`] or a package error if no home folder is known.
     pub fn from_env() -> Result<Self, Error> {
         let hub_cache = hub_cache().ok_or(Error::NoModelsFolder)?;
-        let hub_token = variable("HF_TOKEN").or_else(|| hf_hub::Cache::new(hub_cache.clone()).token());
+        let hub_token = variable("HF_TOKEN").or_else(|| kept_token(&hub_cache));
         let truthy = |v: String| matches!(v.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on");
         Ok(Self {
             models_dir: models_dir()?,
@@ -128,6 +128,14 @@ pub fn hub_cache() -> Option<PathBuf> {
         .or_else(|| path("HF_HOME").map(|p| p.join("hub")))
         .or_else(|| path("XDG_CACHE_HOME").map(|p| p.join("huggingface/hub")))
         .or_else(|| home().map(|p| p.join(".cache/huggingface/hub")))
+}
+
+/// What the hub's log-in command left beside the cache.
+fn kept_token(hub_cache: &Path) -> Option<String> {
+    let path = variable("HF_TOKEN_PATH").map_or_else(|| hub_cache.with_file_name("token"), PathBuf::from);
+    let token = std::fs::read_to_string(path).ok()?.trim().to_owned();
+    let plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    plain.then_some(token)
 }
 
 fn home() -> Option<PathBuf> {

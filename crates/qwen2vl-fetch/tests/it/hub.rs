@@ -24,8 +24,8 @@ struct RemoteFile {
 fn files() -> Vec<RemoteFile> {
     let git = "f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f";
     let small = [
-        "config.json",
         "tokenizer.json",
+        "config.json",
         "chat_template.jinja",
         "openvino_language_model.xml",
         "openvino_text_embeddings_model.xml",
@@ -150,8 +150,8 @@ fn files_that_are_not_what_the_hub_lists_are_refused() {
     type Make = fn(&Resource) -> Vec<u8>;
     let cases: [(&str, Make, &str); 3] = [
         (LARGE, |r| vec![7; r.bytes.len()], "SHA-256"),
-        ("config.json", |_| b"abd".to_vec(), "git id"),
-        ("config.json", |_| b"abcd".to_vec(), "4 bytes of a file that has 3"),
+        ("tokenizer.json", |_| b"abd".to_vec(), "git id"),
+        ("tokenizer.json", |_| b"abcd".to_vec(), "4 bytes of a file that has 3"),
     ];
     for (name, make, problem) in cases {
         let server = hub(
@@ -202,10 +202,15 @@ fn the_token_goes_to_the_hub_and_nowhere_else() {
         files(),
         Box::new(move |seen, _, out| {
             let large = seen.target.ends_with(LARGE);
+            // Repositories that got another name are redirected within the hub.
+            let renamed = seen.target.ends_with("/tokenizer.json");
             if large {
                 answer(out, "302 Found", &[("Location", &blob)], b"");
+            } else if renamed {
+                let target = seen.target.replace("/tokenizer.json", "/config.json");
+                answer(out, "307 Temporary Redirect", &[("Location", &target)], b"");
             }
-            large
+            large || renamed
         }),
     );
     let place = Place::new();
