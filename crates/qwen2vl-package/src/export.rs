@@ -9,8 +9,9 @@ use qwen2vl_runtime::{ModelConfig, ModelFiles};
 use crate::configs::{chat_template, generation::GenerationFile, model::Config, processor};
 use crate::ir::{Ir, Port, shape_text};
 use crate::json::{read_json, read_text};
-use crate::provenance::{PackageKind, Provenance};
-use crate::{Error, ModelPackage, spark};
+use crate::parameters::parameters;
+use crate::provenance::{PackageKind, Provenance, RECORD_FILE, Record};
+use crate::{Error, ModelPackage};
 
 pub(crate) const VISION_EMBEDDINGS: &str = "openvino_vision_embeddings_model";
 pub(crate) const MERGER: &str = "openvino_vision_embeddings_merger_model";
@@ -111,7 +112,7 @@ pub(crate) fn open(
         config.eos_token_ids(),
     )?;
     let (preprocess, video_preprocess) = processor::read(&configs, model.geometry, prefix == ASSETS)?;
-    let record = read_json::<spark::Record>(&root.join(spark::RECORD_FILE))?;
+    let record = read_json::<Record>(&root.join(RECORD_FILE))?;
     let kind = match (&record, prefix) {
         (Some(_), _) => PackageKind::SparkAnnotator,
         (None, ASSETS) => PackageKind::SparkExport,
@@ -134,7 +135,10 @@ pub(crate) fn open(
         tokenizer_json: configs.join(TOKENIZER),
         chat_template: chat_template::read(&configs)?,
         weight_bytes,
-        parameters: record.as_ref().map(spark::Record::parameters).unwrap_or_default(),
+        parameters: record
+            .as_ref()
+            .map(|r| parameters(&r.param_map, &r.default_param_map))
+            .unwrap_or_default(),
         notes: record.as_ref().map(|r| r.notes.clone()).unwrap_or_default(),
         provenance: Provenance {
             source: source.to_owned(),

@@ -11,6 +11,7 @@ use crate::Error;
 use crate::files::zip::is_zip;
 use crate::files::{Entry, FileTree};
 use crate::provenance::Pipeline;
+use crate::spark::Annotator;
 use crate::{export, spark};
 
 /// Metadata of one stage is some kilobytes.
@@ -26,18 +27,6 @@ pub(crate) enum Layout {
     },
     /// A saved annotator, alone or as a stage of a pipeline.
     Annotator(Box<Annotator>),
-}
-
-/// A saved annotator in a tree.
-#[derive(Debug)]
-pub(crate) struct Annotator {
-    /// Its folder, empty or ending in `/`.
-    pub folder: String,
-    /// The index of the file that `metadata` was read from.
-    pub metadata_index: usize,
-    pub metadata: Metadata,
-    /// The saved pipeline around it.
-    pub pipeline: Option<Pipeline>,
 }
 
 /// Finds the one model in a tree.

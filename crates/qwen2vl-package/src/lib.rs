@@ -10,12 +10,16 @@ mod ir;
 mod json;
 mod layout;
 mod model_package;
+mod parameters;
 mod provenance;
 mod report;
 mod spark;
+mod verify;
 
 pub use cache::cache_root;
 pub use error::Error;
 pub use model_package::{ModelPackage, unpack_zip};
-pub use provenance::{PackageKind, Parameter, Pipeline, Provenance, SparkProvenance};
-pub use report::{Check, IrReport, PackageReport, TokenizerReport};
+pub use parameters::Parameter;
+pub use provenance::{PackageKind, Pipeline, Provenance, SparkProvenance};
+pub use report::{IrReport, PackageReport, TokenizerReport};
+pub use verify::Check;

@@ -13,8 +13,10 @@ use crate::files::FileTree;
 use crate::files::bytes::Bytes;
 use crate::files::folder::Folder;
 use crate::files::zip::WindowArchive;
-use crate::layout::{Annotator, Layout, detect};
-use crate::provenance::{Parameter, Provenance};
+use crate::layout::{Layout, detect};
+use crate::parameters::Parameter;
+use crate::provenance::Provenance;
+use crate::spark::Annotator;
 use crate::{Error, export, spark};
 
 /// A validated model: where its files are, and what its configs say.

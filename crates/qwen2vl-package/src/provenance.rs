@@ -1,9 +1,9 @@
-//! Where a package comes from, and the parameters that it carries.
+//! Where a package comes from.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The form of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,27 +66,18 @@ pub struct Pipeline {
     pub stages: Vec<String>,
 }
 
-/// A parameter of a saved annotator.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Parameter {
-    /// Its name in Spark NLP.
-    pub name: String,
-    /// Its value.
-    pub value: Value,
-    /// Someone set it, or `loadSavedModel` did; else it is a default of the annotator's class.
-    pub explicit: bool,
-    /// Whether this project does what it says.
-    pub honored: bool,
-    /// What it does here, or why nothing.
-    pub effect: String,
-}
+/// What Spark NLP wrote about a converted package, beside its files.
+pub(crate) const RECORD_FILE: &str = "spark_nlp.json";
 
-impl Parameter {
-    /// Someone set it to have an effect, and it has none.
-    pub(crate) fn is_missed(&self) -> bool {
-        !self.honored && (self.effect == NOT_SUPPORTED || self.effect == UNKNOWN)
-    }
+/// The content of [`RECORD_FILE`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    #[serde(flatten)]
+    pub provenance: SparkProvenance,
+    #[serde(rename = "paramMap")]
+    pub param_map: Map<String, Value>,
+    #[serde(rename = "defaultParamMap")]
+    pub default_param_map: Map<String, Value>,
+    /// What is odd about the package.
+    pub notes: Vec<String>,
 }
-
-pub(crate) const NOT_SUPPORTED: &str = "not supported yet";
-pub(crate) const UNKNOWN: &str = "unknown to this project";

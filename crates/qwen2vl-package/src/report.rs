@@ -1,4 +1,4 @@
-//! What exactly is in a package, for people and programs; and whether every byte of it is as it was written.
+//! What exactly is in a package, for people and programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,15 +10,10 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cache::FileList;
-use crate::files::bytes::Bytes;
-use crate::files::folder::Folder;
-use crate::files::zip::WindowArchive;
-use crate::files::{CopyError, FileTree, copy_exact};
 use crate::ir::{Ir, Port, shape_text};
-use crate::layout::{Layout, detect};
-use crate::provenance::{PackageKind, Parameter, SparkProvenance};
-use crate::{Error, ModelPackage, export, spark};
+use crate::parameters::Parameter;
+use crate::provenance::{PackageKind, SparkProvenance};
+use crate::{Error, ModelPackage, export};
 
 /// Everything that a package says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -228,7 +223,7 @@ impl IrReport {
 }
 
 impl TokenizerReport {
-    fn read(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct TokenizerFile {
             #[serde(default)]
@@ -283,127 +278,4 @@ impl<'de> Deserialize<'de> for Count {
         }
         deserializer.deserialize_any(Counter)
     }
-}
-
-/// One thing that was verified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What was looked at.
-    pub check: String,
-    /// Whether it is as it should be.
-    pub ok: bool,
-    /// What was found.
-    pub detail: String,
-}
-
-impl Check {
-    fn of(check: &str, result: Result<String, Error>) -> Self {
-        let (ok, detail) = match result {
-            Ok(detail) => (true, detail),
-            Err(error) => (false, error.to_string()),
-        };
-        Self { check: check.to_owned(), ok, detail }
-    }
-}
-
-impl ModelPackage {
-    /// Reads every byte of what lies at `path`, and of its unpacked copy, and checks all that can be checked: the
-    /// checksums of a zip, Hadoop's side files, those noted while unpacking, and that the package opens.
-    pub fn verify(path: &Path, cache_root: &Path) -> Vec<Check> {
-        let mut checks = Vec::new();
-        match verify_source(path) {
-            Ok(None) => {}
-            Ok(Some((check, detail))) => checks.push(Check::of(check, Ok(detail))),
-            Err(error) => checks.push(Check::of("source", Err(error))),
-        }
-        let package = match Self::open(path, cache_root) {
-            Ok(package) => package,
-            Err(error) => {
-                checks.push(Check::of("package", Err(error)));
-                return checks;
-            }
-        };
-        checks.push(Check::of(
-            "package",
-            Ok(format!(
-                "{}: four models with {} bytes of weights, shapes as configured",
-                package.provenance.kind, package.weight_bytes
-            )),
-        ));
-        if let Some(list) = FileList::read(&package.root) {
-            checks.push(Check::of("unpacked files", verify_list(&package.root, &list)));
-        }
-        let tokenizer = TokenizerReport::read(&package.tokenizer_json)
-            .map(|t| format!("{} tokens, {} added, {} merges", t.vocabulary, t.added_tokens, t.merges));
-        checks.push(Check::of("tokenizer", tokenizer));
-        checks
-    }
-}
-
-/// Checks the bytes of what was given: what was done, and how it ended. `None` for an export folder, which carries no
-/// checksums.
-fn verify_source(path: &Path) -> Result<Option<(&'static str, String)>, Error> {
-    let read = |source| Error::Read { path: path.to_owned(), source };
-    if path.is_file() {
-        let bytes = File::open(path).and_then(Bytes::of_file).map_err(read)?;
-        let mut archive = WindowArchive::open(path, bytes.window())?;
-        let (files, total) = read_all(&mut archive)?;
-        let side = verify_side_files(&mut archive)?;
-        return Ok(Some(("zip", format!("{files} files, {total} bytes, checksums right{side}"))));
-    }
-    if !path.is_dir() || export::is_at(path) {
-        return Ok(None);
-    }
-    let mut folder = Folder::list(path)?;
-    match detect(&mut folder)? {
-        Layout::Export { .. } => Ok(None),
-        Layout::Annotator(_) => {
-            let side = verify_side_files(&mut folder)?;
-            Ok(Some(("saved annotator", format!("{} files{side}", folder.entries().len()))))
-        }
-    }
-}
-
-/// Reads every file to its end, where a zip's checksums are compared; how many, and their bytes.
-fn read_all(tree: &mut dyn FileTree) -> Result<(usize, u64), Error> {
-    let mut total = 0;
-    for index in 0..tree.entries().len() {
-        let size = tree.entries()[index].size;
-        let read = copy_exact(&mut tree.read(index)?, size, &mut std::io::sink());
-        read.map_err(|error| match error {
-            CopyError::Read(e) | CopyError::Write(e) => tree.read_error(index, e),
-            CopyError::Size(problem) => tree.read_error(index, std::io::Error::other(problem)),
-        })?;
-        total += size;
-    }
-    Ok((tree.entries().len(), total))
-}
-
-fn verify_side_files(tree: &mut dyn FileTree) -> Result<String, Error> {
-    let mut checked = 0;
-    for index in 0..tree.entries().len() {
-        if !tree.entries()[index].split().1.starts_with('.') && spark::verify_file(tree, index)? {
-            checked += 1;
-        }
-    }
-    Ok(if checked > 0 { format!(", {checked} of them as their .crc files say") } else { String::new() })
-}
-
-/// Checks unpacked files against what was noted of them.
-fn verify_list(root: &Path, list: &FileList) -> Result<String, Error> {
-    let mut total = 0;
-    for (name, listed) in &list.files {
-        let path = root.join(name);
-        let wrong = |reason: String| Error::Unpacked { path: path.clone(), reason, root: root.to_owned() };
-        let file = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        match copy_exact(&mut &file, listed.size, &mut std::io::sink()) {
-            Ok(crc32) if crc32 == listed.crc32 => total += listed.size,
-            Ok(_) => return Err(wrong("its checksum differs".to_owned())),
-            Err(CopyError::Size(problem)) => return Err(wrong(format!("it {problem}"))),
-            Err(CopyError::Read(source) | CopyError::Write(source)) => {
-                return Err(Error::Read { path: path.clone(), source });
-            }
-        }
-    }
-    Ok(format!("{} files, {total} bytes, as they were unpacked", list.files.len()))
 }

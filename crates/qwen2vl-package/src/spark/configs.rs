@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::Annotator;
 use super::features::Features;
 use crate::Error;
 use crate::cache::FileList;
 use crate::export;
 use crate::ir::{Ir, shape_text};
-use crate::layout::Annotator;
 
 /// The template of Qwen2-VL-2B-Instruct; a saved annotator has none.
 const CHAT_TEMPLATE: &str = include_str!("chat_template.jinja");

@@ -8,55 +8,39 @@
 mod configs;
 mod features;
 mod models;
-mod parameters;
 mod tokenizer;
 
 use std::io::Read;
 use std::path::Path;
 
 use qwen2vl_spark_files::checksum::{Checksums, Verifier, side_file_name};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use qwen2vl_spark_files::ml_metadata::Metadata;
 
 use crate::cache::FileList;
 use crate::files::FileTree;
-use crate::layout::Annotator;
-use crate::provenance::SparkProvenance;
-use crate::{Error, Parameter, export};
-
-use parameters::parameters;
+use crate::provenance::{Pipeline, RECORD_FILE, Record, SparkProvenance};
+use crate::{Error, export};
 
 /// The annotator's class.
 pub(crate) const ANNOTATOR_CLASS: &str = "com.johnsnowlabs.nlp.annotators.cv.Qwen2VLTransformer";
 /// A saved pipeline's class.
 pub(crate) const PIPELINE_CLASS: &str = "org.apache.spark.ml.PipelineModel";
 
-/// What Spark NLP wrote, beside the converted files.
-pub(crate) const RECORD_FILE: &str = "spark_nlp.json";
-
 /// Side files hold 4 bytes for each 512 of their file; twice that is allowed.
 fn max_checksums_bytes(size: u64) -> u64 {
     size / 64 + 64
 }
 
-/// The content of [`RECORD_FILE`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    #[serde(flatten)]
-    pub provenance: SparkProvenance,
-    #[serde(rename = "paramMap")]
-    pub param_map: Map<String, Value>,
-    #[serde(rename = "defaultParamMap")]
-    pub default_param_map: Map<String, Value>,
-    /// What is odd about the package.
-    pub notes: Vec<String>,
-}
-
-impl Record {
-    /// All parameters, those that were set first.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        parameters(&self.param_map, &self.default_param_map)
-    }
+/// A saved annotator in a tree.
+#[derive(Debug)]
+pub(crate) struct Annotator {
+    /// Its folder, empty or ending in `/`.
+    pub folder: String,
+    /// The index of the file that `metadata` was read from.
+    pub metadata_index: usize,
+    pub metadata: Metadata,
+    /// The saved pipeline around it.
+    pub pipeline: Option<Pipeline>,
 }
 
 /// Whether a file's name is that of a part that Spark wrote; names starting with `_` or `.` are for Hadoop itself.

@@ -6,10 +6,33 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::Parameter;
-use crate::provenance::{NOT_SUPPORTED, UNKNOWN};
+/// A parameter of a saved annotator.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Parameter {
+    /// Its name in Spark NLP.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+    /// Someone set it, or `loadSavedModel` did; else it is a default of the annotator's class.
+    pub explicit: bool,
+    /// Whether this project does what it says.
+    pub honored: bool,
+    /// What it does here, or why nothing.
+    pub effect: String,
+}
+
+impl Parameter {
+    /// Someone set it to have an effect, and it has none.
+    pub(crate) fn is_missed(&self) -> bool {
+        !self.honored && (self.effect == NOT_SUPPORTED || self.effect == UNKNOWN)
+    }
+}
+
+const NOT_SUPPORTED: &str = "not supported yet";
+const UNKNOWN: &str = "unknown to this project";
 
 /// What a parameter does here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
