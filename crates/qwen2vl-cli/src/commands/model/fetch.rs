@@ -53,6 +53,8 @@ fn summary(fetched: &Fetched) -> String {
 pub struct Display {
     bar: ProgressBar,
     file: String,
+    /// Whether something else than a transfer is shown.
+    stepped: bool,
     last_line: Option<Instant>,
 }
 
@@ -60,7 +62,7 @@ impl Display {
     /// Nothing is shown until something happens.
     pub fn new() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        Self { bar, file: String::new(), last_line: None }
+        Self { bar, file: String::new(), stepped: false, last_line: None }
     }
 
     /// Shows a step.
@@ -68,7 +70,7 @@ impl Display {
         match progress {
             Progress::Transfer { file, done_bytes, total_bytes, bytes_per_second, remaining } => {
                 let rate = format!("{}/s", HumanBytes(*bytes_per_second as u64));
-                let left = remaining.map(|r| format!(", {} left", HumanDuration(r))).unwrap_or_default();
+                let left = remaining.map(|r| format!(", {:#} left", HumanDuration(r))).unwrap_or_default();
                 self.transfer(file, *done_bytes, *total_bytes, &format!("{rate}{left}"));
             }
             Progress::Note(text) => self.line(text),
@@ -91,25 +93,38 @@ impl Display {
                 self.last_line = Some(Instant::now());
             }
         } else {
-            let (style, length) = match total {
-                Some(total) => ("{prefix} {wide_bar} {bytes}/{total_bytes} {msg}", total),
-                None => ("{prefix} {spinner} {bytes} {msg}", done),
-            };
-            if let Ok(style) = ProgressStyle::with_template(style) {
-                self.bar.set_style(style);
+            if self.file != file || self.stepped {
+                self.start_bar(file, total.is_some());
             }
-            self.bar.set_length(length);
-            self.bar.set_position(done);
-            self.bar.set_prefix(shortened(file));
+            // Set before the position, so that no picture in between is drawn.
             self.bar.set_message(rate.to_owned());
+            self.bar.update(|state| {
+                state.set_len(total.unwrap_or(done));
+                state.set_pos(done);
+            });
         }
         file.clone_into(&mut self.file);
+    }
+
+    fn start_bar(&mut self, file: &str, has_total: bool) {
+        let template = match has_total {
+            true => "{prefix} {wide_bar} {bytes}/{total_bytes} {msg}",
+            false => "{prefix} {spinner} {bytes} {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        self.bar.disable_steady_tick();
+        self.bar.set_prefix(shortened(file));
+        self.stepped = false;
     }
 
     fn step(&mut self, what: &str) {
         if self.bar.is_hidden() {
             return;
         }
+        self.stepped = true;
+        self.bar.reset_elapsed();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             self.bar.set_style(style);
         }
@@ -129,7 +144,7 @@ impl Display {
 
 /// Names of files are long, terminals are not.
 fn shortened(file: &str) -> String {
-    const LENGTH: usize = 32;
+    const LENGTH: usize = 20;
     if file.chars().count() <= LENGTH {
         return file.to_owned();
     }
