@@ -9,7 +9,8 @@ pub struct Limits {
     pub max_depth: u32,
     /// Elements of one array.
     pub max_elements: usize,
-    /// Values and fields of classes in all, elements of arrays of numbers not counted.
+    /// Values and fields of classes in all, elements of arrays of numbers not counted. A value takes up to 170 bytes, so
+    /// that the default comes to 180 MB at worst; numbers in arrays take what they take in the stream.
     pub max_values: usize,
 }
 

@@ -35,7 +35,7 @@ const FIRST_CAPACITY: usize = 64;
 /// # Errors
 ///
 /// If the stream is damaged, holds more or less than one object, exceeds a limit, or uses a feature that is not
-/// supported (see the [module](self)).
+/// supported (see [`object_stream`](crate::object_stream)).
 pub fn parse(bytes: &[u8]) -> Result<Value, Error> {
     Parser::new(bytes).parse()
 }
