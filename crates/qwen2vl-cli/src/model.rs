@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use qwen2vl_fetch::{Fetcher, Reference};
+use qwen2vl_fetch::{FetchOptions, Fetcher, Reference};
 use qwen2vl_pipeline::{
     Annotator, AnnotatorBuilder, DecodeOptions, ImageSize, ModelPackage, Processor, RequestOptions,
     cache_root, open_package,
 };
 
 use crate::args::{EngineArgs, LimitArgs, MaxPixels, ModelArgs, ModelSourceArgs};
-use crate::commands::model::fetch_options;
 
 /// The most pixels after resizing on a CPU unless asked otherwise: 1280 tokens, what Hugging Face's processor class
 /// defaults to. The 2B's own limit lets a 12-megapixel photo through at full size, which takes a CPU hours.
@@ -48,6 +47,20 @@ pub fn resolve<P: AsRef<Path> + ?Sized>(model: &P) -> Result<PathBuf> {
             path.display()
         ),
     }
+}
+
+/// The environment's options with those that were typed.
+pub fn fetch_options(args: &ModelSourceArgs) -> Result<FetchOptions> {
+    let mut options = FetchOptions::from_env()?;
+    if let Some(dir) = &args.dir {
+        options.models_dir.clone_from(dir);
+    }
+    if let Some(url) = &args.base_url {
+        options.base_url.clone_from(url);
+    }
+    options.language.clone_from(&args.lang);
+    options.offline |= args.offline;
+    Ok(options)
 }
 
 /// The embedded demo model, unpacked into the cache at its first use.

@@ -1,14 +1,15 @@
 //! An OpenVINO export from a repository on the hub, into the cache that the hub's Python library has as well.
 //!
-//! The `hf-hub` crate is not used, except by the tests, which let it read what lies here: its 0.5 goes on with a file
-//! without looking at the answer's status, range or version, compares no length or hash at the end, and waits for a
-//! silent server without end; its 1.0 brings an asynchronous runtime and a second HTTP stack.
+//! Names and places in that cache come from the `hf-hub` crate, the bytes do not: its 0.5 goes on with a file without
+//! looking at the answer's status, range or version, compares no length or hash at the end, and waits for a silent server
+//! without end; its 1.0 brings an asynchronous runtime and a second HTTP stack.
 //!
 //! Every file is checked: large ones by the SHA-256 that the hub lists, others by git's id. A file gets its place in
 //! the snapshot only then, and the branch points to the snapshot only when it is whole.
 
 use std::path::{Path, PathBuf};
 
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use serde::Deserialize;
 
 use crate::cache;
@@ -78,6 +79,7 @@ impl RemoteFile {
 
 /// The places of a repository in the cache: `blobs/<hash>`, `snapshots/<commit>/<file>`, `refs/<revision>`.
 struct Place {
+    cache: CacheRepo,
     root: PathBuf,
     reference: PathBuf,
     revision: String,
@@ -85,13 +87,15 @@ struct Place {
 
 impl Place {
     fn new(hub_cache: &Path, repository: &HubRepository) -> Self {
-        let root = hub_cache.join(format!("models--{}", repository.id.replace('/', "--")));
         let revision = repository.revision().to_owned();
-        Self { reference: root.join("refs").join(&revision), root, revision }
+        let repo = Repo::with_revision(repository.id.clone(), RepoType::Model, revision.clone());
+        let root = hub_cache.join(repo.folder_name());
+        let cache = Cache::new(hub_cache.to_owned()).repo(repo);
+        Self { cache, reference: root.join("refs").join(&revision), root, revision }
     }
 
     fn snapshot(&self, commit: &str) -> PathBuf {
-        self.root.join("snapshots").join(commit)
+        self.cache.pointer_path(commit)
     }
 
     /// The snapshot of the revision, if it is there and whole.

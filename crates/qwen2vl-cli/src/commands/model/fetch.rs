@@ -6,8 +6,8 @@ use anyhow::Result;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qwen2vl_fetch::{Fetched, Fetcher, Progress, Reference};
 
-use super::fetch_options;
 use crate::args::ModelFetchArgs;
+use crate::model::fetch_options;
 use crate::output::{print_json, print_text};
 
 /// Between two lines about a transfer where there is no terminal.

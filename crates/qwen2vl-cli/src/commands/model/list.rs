@@ -9,8 +9,8 @@ use qwen2vl_pipeline::cache_root;
 use serde_json::json;
 
 use super::fetch::Display;
-use super::fetch_options;
 use crate::args::ModelListArgs;
+use crate::model::fetch_options;
 use crate::output::{print_json, print_text};
 
 /// Runs the command; the exit code.
