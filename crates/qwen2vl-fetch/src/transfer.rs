@@ -83,6 +83,15 @@ struct Partial {
 
 /// Downloads a file until it is whole and on the disk.
 pub(crate) fn download(client: &Client, transfer: &Transfer<'_>, tell: Tell<'_>) -> Result<Done, Error> {
+    let done = get_all(client, transfer, tell);
+    // A try that brought nothing leaves nothing.
+    if done.is_err() && std::fs::metadata(transfer.partial).is_ok_and(|m| m.len() == 0) {
+        discard(transfer.partial);
+    }
+    done
+}
+
+fn get_all(client: &Client, transfer: &Transfer<'_>, tell: Tell<'_>) -> Result<Done, Error> {
     let mut partial = Partial::open(transfer.partial, transfer.url)?;
     if partial.bytes > 0 {
         tell(Progress::Note(format!("going on from {} MB of an earlier try", partial.bytes / 1_000_000)));

@@ -52,6 +52,9 @@ fn errors_say_what_to_do_and_are_not_tried_in_vain() {
         }
         assert_eq!(server.seen().len(), asked, "{error}");
         assert!(!place.model().exists());
+        // Only bytes that can be gone on from are worth keeping.
+        let partial = place.model().with_file_name(format!("{FULL}.zip.partial"));
+        assert_eq!(partial.exists(), told[0].contains("after 4 bytes"), "{error}");
     }
 }
 
