@@ -106,11 +106,10 @@ pub(crate) fn open(
     let model = config.model_config()?;
     check_irs(root, &model)?;
     let generation_path = configs.join(GENERATION);
-    let generation = read_json::<GenerationFile>(&generation_path)?.unwrap_or_default().generation_config(
-        &generation_path,
-        model.vocab_size,
-        config.eos_token_ids(),
-    )?;
+    let generation_file = read_json::<GenerationFile>(&generation_path)?.unwrap_or_default();
+    let generation =
+        generation_file.generation_config(&generation_path, model.vocab_size, config.eos_token_ids())?;
+    let stop_strings = generation_file.stop_strings(&generation_path)?;
     let (preprocess, video_preprocess) = processor::read(&configs, model.geometry, prefix == ASSETS)?;
     let record = read_json::<Record>(&root.join(RECORD_FILE))?;
     let kind = match (&record, prefix) {
@@ -130,6 +129,7 @@ pub(crate) fn open(
         },
         model,
         generation,
+        stop_strings,
         preprocess,
         video_preprocess,
         tokenizer_json: configs.join(TOKENIZER),

@@ -32,6 +32,8 @@ pub struct ModelPackage {
     pub model: ModelConfig,
     /// The model's own defaults for generating.
     pub generation: GenerationConfig,
+    /// Texts that end an answer, beside its stop tokens.
+    pub stop_strings: Vec<String>,
     /// Preprocessing of images.
     pub preprocess: PreprocessOptions,
     /// Preprocessing of videos.

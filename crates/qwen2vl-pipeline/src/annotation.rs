@@ -8,7 +8,7 @@ use qwen2vl_runtime::FinishReason;
 use qwen2vl_types::{GridThw, TokenId};
 use serde::{Serialize, Serializer};
 
-use crate::Error;
+use crate::{Error, TokenLogprobs};
 
 /// One image or video as the model saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +58,10 @@ fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::
 pub struct Annotation {
     /// The answer.
     pub result: String,
-    /// Its tokens, without the stop token.
+    /// Its tokens, without the stop token. After a stop string they spell its beginning too, which `result` lacks.
     pub token_ids: Vec<TokenId>,
+    /// Log-probabilities of these tokens, if the request asks for them.
+    pub logprobs: Option<Vec<TokenLogprobs>>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// Tokens of the prompt, media included.
@@ -75,7 +77,8 @@ pub struct Annotation {
 /// One row of bulk output: an answer or an error, never neither.
 ///
 /// Serialized as `{"input", "prompt", "result", "finish_reason", "prompt_tokens", "output_tokens", "grid_thw",
-/// "time_ms", "cached", "model", "error"}`; fields that an error leaves open are `null`.
+/// "time_ms", "cached", "model", "error"}`, and where asked for `"logprobs"` before `"error"`; fields that an error
+/// leaves open are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ResultRow {
@@ -99,6 +102,9 @@ pub struct ResultRow {
     pub cached: BTreeMap<String, serde_json::Value>,
     /// Name of the model.
     pub model: String,
+    /// Log-probabilities of the answer's tokens; left out where nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<TokenLogprobs>>,
     /// What went wrong.
     pub error: Option<RowError>,
 }
@@ -145,6 +151,7 @@ impl ResultRow {
             time_ms: None,
             cached: BTreeMap::new(),
             model: model.into(),
+            logprobs: None,
             error: Some(error),
         }
     }
@@ -168,6 +175,7 @@ impl ResultRow {
                 result: Some(annotation.result),
                 cached: BTreeMap::new(),
                 model: model.into(),
+                logprobs: annotation.logprobs,
                 error: None,
             },
             Err(error) => Self::failed(input, prompt, model, RowError::from(&error)),
@@ -184,6 +192,7 @@ mod tests {
         let annotation = Annotation {
             result: "a cat".to_owned(),
             token_ids: vec![1, 2],
+            logprobs: None,
             finish_reason: FinishReason::Stop,
             prompt_tokens: 30,
             media: vec![MediaInfo {

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use qwen2vl_package::ModelPackage;
 use qwen2vl_preprocess::{AlphaMode, DecodeLimits, DecodeOptions};
 use qwen2vl_runtime::{
-    CancelToken, Engine, EngineOptions, Precision, Prompt, VisionEmbeddings, available_memory_bytes,
+    CancelToken, Engine, EngineOptions, FinishReason, Precision, Prompt, VisionEmbeddings,
+    available_memory_bytes,
 };
 use qwen2vl_tokenizer::Message;
 
 use crate::processor::fits_into;
-use crate::{Annotation, Error, ImageInput, Prepared, Processor, Request, RequestOptions, Times};
+use crate::stop::StopStrings;
+use crate::{Annotation, Error, ImageInput, Prepared, Processor, Request, RequestOptions, Times, logprobs};
 
 /// Sets up an [`Annotator`].
 #[derive(Debug, Clone, Default)]
@@ -202,7 +204,8 @@ impl Annotator {
     /// As [`Processor::prepare`], and [`qwen2vl_runtime::Error::InvalidOption`] before any image is read.
     pub fn prepare(&self, request: &Request) -> Result<Prepared, Error> {
         let options = request.options.or(&self.defaults);
-        options.generation(&self.processor.package().generation).validate()?;
+        let package = self.processor.package();
+        options.validate(&package.generation, package.model.vocab_size)?;
         self.processor.prepare_with(request, &options)
     }
 
@@ -238,24 +241,35 @@ impl Annotator {
             images: &images,
             videos: &videos,
         };
+        let tokenizer = self.processor.tokenizer();
         let mut text = String::new();
-        let mut stream = self.processor.tokenizer().stream(options.skip_special_tokens.unwrap_or(false));
-        let mut emit = |delta: Option<String>| match delta {
-            Some(delta) => {
-                text.push_str(&delta);
-                on_delta(&delta)
-            }
-            None => ControlFlow::Continue(()),
+        let mut stream = tokenizer.stream(options.skip_special_tokens.unwrap_or(false));
+        let stop_strings = options.stop_strings.as_ref().unwrap_or(&self.processor.package().stop_strings);
+        let mut stop = StopStrings::new(stop_strings);
+        let mut emit = |delta: &str| {
+            text.push_str(delta);
+            on_delta(delta)
         };
-        let generation = self
-            .engine
-            .generate(&prompt, &generation_config, cancel, &mut |token| emit(stream.push(token)))?;
+        let generation = self.engine.generate(
+            &prompt,
+            &generation_config,
+            cancel,
+            &mut |token| match stream.push(token) {
+                Some(delta) => stop.push(&delta, &mut emit),
+                None => ControlFlow::Continue(()),
+            },
+        )?;
         // Whether the caller wants more does not matter behind the last delta.
-        let _ = emit(stream.finish());
+        if let Some(delta) = stream.finish() {
+            let _ = stop.push(&delta, &mut emit);
+        }
+        let _ = stop.finish(&mut emit);
+        let finish_reason = if stop.found() { FinishReason::Stop } else { generation.finish_reason };
         Ok(Annotation {
             result: text,
             token_ids: generation.token_ids,
-            finish_reason: generation.finish_reason,
+            logprobs: generation.logprobs.map(|l| logprobs::with_texts(&l, tokenizer)),
+            finish_reason,
             prompt_tokens: prepared.encoded.input_ids.len(),
             media: prepared.media.clone(),
             times: Times {

@@ -65,8 +65,8 @@ impl Error {
             Self::Prompt(_) | Self::Media { .. } => "prompt",
             Self::Package(_) | Self::NoModel => "model",
             Self::Runtime(error) => match error {
-                Runtime::InvalidOption { .. } => "options",
-                Runtime::ContextExceeded { .. } => "context",
+                Runtime::InvalidOption { .. } | Runtime::NothingAllowed { .. } => "options",
+                Runtime::ContextExceeded { .. } | Runtime::InputTooLong { .. } => "context",
                 Runtime::NotEnoughMemory { .. } => "memory",
                 Runtime::ModelFile { .. } | Runtime::ModelMismatch { .. } => "model",
                 Runtime::EmptyPrompt

@@ -5,12 +5,17 @@ mod annotation;
 mod annotator;
 mod batch;
 mod error;
+mod logprobs;
+mod options;
 mod processor;
 mod request;
+mod stop;
 
 pub use annotation::{Annotation, MediaInfo, ResultRow, RowError, Times};
 pub use annotator::{Annotator, AnnotatorBuilder, open_package};
 pub use error::Error;
+pub use logprobs::{TokenLogprobs, TopLogprob};
+pub use options::RequestOptions;
 pub use processor::{ImagePlan, Prepared, Processor};
 pub use qwen2vl_package::{
     Check, IrReport, ModelPackage, PackageKind, PackageReport, Parameter, Provenance, cache_root,
@@ -23,7 +28,7 @@ pub use qwen2vl_tokenizer::{
     Content, ContentPart, ImagePart, Message, VideoPart, VideoSource, parse_messages,
 };
 pub use qwen2vl_types::{GridThw, TokenId};
-pub use request::{ImageInput, PromptInput, Request, RequestOptions, VideoInput};
+pub use request::{ImageInput, PromptInput, Request, VideoInput};
 
 /// The snippets of the repository's README compile.
 #[cfg(doctest)]

@@ -160,6 +160,7 @@ impl Processor {
         options: &RequestOptions,
     ) -> Result<Prepared, Error> {
         let (prompt, media) = self.render(request, options)?;
+        let max_input_tokens = options.max_input_tokens.or(self.package.generation.max_input_tokens);
         let mut decode = Duration::ZERO;
         let mut resize = Duration::ZERO;
         let mut infos = Vec::new();
@@ -175,7 +176,7 @@ impl Processor {
             let size = loaded.size().map_err(wrap)?;
             let (_, grid) = self.images.plan(size, limits).map_err(wrap)?;
             tokens += self.tokens(grid);
-            self.check_context(tokens)?;
+            self.check_context(tokens, max_input_tokens)?;
             self.check_pixels(size, 1, grid)?;
             let image = loaded.decode(&self.decode).map_err(wrap)?;
             decode += started.elapsed();
@@ -192,7 +193,7 @@ impl Processor {
             let name = format!("video {}", i + 1);
             let started = Instant::now();
             tokens += self.check_video(video, limits, &name)?;
-            self.check_context(tokens)?;
+            self.check_context(tokens, max_input_tokens)?;
             let frames = self.load_frames(video, i)?;
             decode += started.elapsed();
             let started = Instant::now();
@@ -208,11 +209,14 @@ impl Processor {
         let grids = |pixels: &[PixelValues]| pixels.iter().map(|p| p.grid_thw).collect::<Vec<_>>();
         let merge_size = self.package.model.geometry.merge_size;
         let encoded = self.tokenizer.prepare(&prompt, &grids(&images), &grids(&videos), merge_size)?;
-        self.check_context(encoded.input_ids.len())?;
+        self.check_context(encoded.input_ids.len(), max_input_tokens)?;
         Ok(Prepared { prompt, encoded, images, videos, media: infos, decode, resize })
     }
 
-    fn check_context(&self, prompt_tokens: usize) -> Result<(), Error> {
+    fn check_context(&self, prompt_tokens: usize, max_input_tokens: Option<usize>) -> Result<(), Error> {
+        if let Some(limit) = max_input_tokens.filter(|limit| prompt_tokens > *limit) {
+            return Err(qwen2vl_runtime::Error::InputTooLong { prompt_tokens, limit }.into());
+        }
         let limit = self.package.model.max_position_embeddings;
         if prompt_tokens >= limit {
             return Err(qwen2vl_runtime::Error::ContextExceeded { prompt_tokens, limit }.into());

@@ -1,6 +1,6 @@
 //! Choosing a token from logits of the true vocabulary.
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use qwen2vl_runtime::{GenerationConfig, Sampler};
 
 const VOCAB_SIZE: usize = 151_936;
@@ -10,14 +10,29 @@ fn benches(criterion: &mut Criterion) {
     let greedy = GenerationConfig::default();
     let sampled = GenerationConfig { do_sample: true, top_k: 50, top_p: 0.9, ..GenerationConfig::default() };
     let penalty = GenerationConfig { repetition_penalty: 1.05, ..GenerationConfig::default() };
-    for (name, config) in [("greedy", greedy), ("top-k 50, top-p 0.9", sampled), ("penalty", penalty)] {
-        let mut sampler = Sampler::new(&config, &[1, 2, 3]).expect("the options are in range");
+    let all = GenerationConfig {
+        presence_penalty: 0.5,
+        frequency_penalty: 0.5,
+        no_repeat_ngram_size: 3,
+        min_p: 0.05,
+        logprobs: Some(5),
+        ..sampled.clone()
+    };
+    for (name, config) in
+        [("greedy", greedy), ("top-k 50, top-p 0.9", sampled), ("penalty", penalty), ("many options", all)]
+    {
+        let prompt: Vec<u32> = (0..300).collect();
         let mut row = logits.clone();
         criterion.bench_function(name, |b| {
-            b.iter(|| {
-                row.copy_from_slice(&logits);
-                sampler.sample(&mut row)
-            });
+            // Afresh each time: an answer of a million tokens is not what is measured.
+            b.iter_batched_ref(
+                || Sampler::new(&config, &prompt).expect("the options are in range"),
+                |sampler| {
+                    row.copy_from_slice(&logits);
+                    sampler.sample(&mut row)
+                },
+                BatchSize::NumIterations(100),
+            );
         });
     }
 }

@@ -66,44 +66,6 @@ pub struct TextConfig {
     pub intermediate_size: usize,
 }
 
-/// How an answer is chosen and when it ends; the names and meanings of Hugging Face's `GenerationConfig`.
-///
-/// The default is greedy without penalties; a model's own defaults come from its `generation_config.json`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GenerationConfig {
-    /// Draw from the distribution instead of taking the most probable token.
-    pub do_sample: bool,
-    /// Logits are divided by it before drawing; above 0. Unused without `do_sample`.
-    pub temperature: f32,
-    /// Keep the k most probable tokens; 0 keeps all. Unused without `do_sample`.
-    pub top_k: usize,
-    /// Keep the most probable tokens up to this probability mass; in (0, 1]. Unused without `do_sample`.
-    pub top_p: f32,
-    /// Divides positive and multiplies negative logits of tokens already in prompt or answer; above 0, 1 is off.
-    pub repetition_penalty: f32,
-    /// The most tokens an answer may have, at least 1.
-    pub max_new_tokens: usize,
-    /// Tokens that end the answer (`eos_token_id`); the one that did is not part of it.
-    pub stop_token_ids: Vec<TokenId>,
-    /// Seed of the draws: the same seed gives the same answer.
-    pub seed: u64,
-}
-
-impl Default for GenerationConfig {
-    fn default() -> Self {
-        Self {
-            do_sample: false,
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            repetition_penalty: 1.0,
-            max_new_tokens: 256,
-            stop_token_ids: Vec::new(),
-            seed: 0,
-        }
-    }
-}
-
 /// Numeric precision of inference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {

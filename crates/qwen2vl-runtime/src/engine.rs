@@ -37,7 +37,11 @@ impl Engine {
             ("prefill_chunk_tokens", options.prefill_chunk_tokens),
         ] {
             if value == 0 {
-                return Err(Error::InvalidOption { name, value: "0".to_owned(), allowed: "1 or more" });
+                return Err(Error::InvalidOption {
+                    name,
+                    value: "0".to_owned(),
+                    allowed: "1 or more".into(),
+                });
             }
         }
         let started = Instant::now();

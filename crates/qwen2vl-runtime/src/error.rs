@@ -1,5 +1,6 @@
 //! What can go wrong below the pipeline.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Errors of the runtime layer.
@@ -101,6 +102,17 @@ pub enum Error {
         /// Tokens that prompt and answer may have together.
         limit: usize,
     },
+    /// The prompt has more tokens than was allowed.
+    #[error(
+        "the prompt has {prompt_tokens} tokens, max_input_tokens allows {limit}; raise it, lower max_pixels, or use \
+         fewer images or less text"
+    )]
+    InputTooLong {
+        /// Tokens of the prompt, those of images and videos included.
+        prompt_tokens: usize,
+        /// The limit that was set.
+        limit: usize,
+    },
     /// A generation option outside its range.
     #[error("{name} is {value}, allowed is {allowed}")]
     InvalidOption {
@@ -109,7 +121,7 @@ pub enum Error {
         /// What was given.
         value: String,
         /// What is allowed.
-        allowed: &'static str,
+        allowed: Cow<'static, str>,
     },
     /// The machine has less free memory than the request needs.
     #[error(
@@ -127,6 +139,15 @@ pub enum Error {
         "the model returned no finite logit at token {step} of the answer; the weights or the input are damaged"
     )]
     Numerical {
+        /// Tokens generated before.
+        step: usize,
+    },
+    /// The options exclude every token.
+    #[error(
+        "the options leave no token to choose at token {step} of the answer: suppress_tokens, no_repeat_ngram_size and \
+         min_new_tokens exclude all of them"
+    )]
+    NothingAllowed {
         /// Tokens generated before.
         step: usize,
     },

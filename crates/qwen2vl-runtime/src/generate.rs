@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use qwen2vl_types::TokenId;
 use serde::Serialize;
 
-use crate::{CancelToken, Error, GenerationConfig, LanguageSession, Prompt, Sampler};
+use crate::{CancelToken, Error, GenerationConfig, LanguageSession, Logprobs, Prompt, Sampler};
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -44,14 +44,17 @@ pub struct Generation {
     pub prefill: Duration,
     /// Time of everything after it.
     pub generate: Duration,
+    /// Log-probabilities of the tokens, if the options ask for them.
+    pub logprobs: Option<Logprobs>,
 }
 
 /// Answers a prompt. `on_token` sees every token of the answer as it comes and may end it.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidOption`] for options out of range, [`Error::EmptyPrompt`], [`Error::ContextExceeded`] if the prompt
-/// leaves no room within `context_tokens`, and what the session reports.
+/// [`Error::InvalidOption`] for options out of range, [`Error::EmptyPrompt`], [`Error::InputTooLong`],
+/// [`Error::ContextExceeded`] if the prompt leaves no room within `context_tokens`, [`Error::NothingAllowed`] if the
+/// options exclude every token, and what the session reports.
 pub fn generate(
     session: &mut dyn LanguageSession,
     prompt: &Prompt<'_>,
@@ -65,6 +68,7 @@ pub fn generate(
     if prompt_tokens == 0 {
         return Err(Error::EmptyPrompt);
     }
+    config.check_prompt_tokens(prompt_tokens)?;
     if prompt_tokens >= context_tokens {
         return Err(Error::ContextExceeded { prompt_tokens, limit: context_tokens });
     }
@@ -76,6 +80,7 @@ pub fn generate(
         finish_reason: FinishReason::Cancelled,
         prefill: Duration::ZERO,
         generate: Duration::ZERO,
+        logprobs: config.logprobs.map(|_| Logprobs::default()),
     };
     if cancel.is_cancelled() {
         return Ok(answer);
@@ -87,7 +92,7 @@ pub fn generate(
     };
     answer.finish_reason = loop {
         let step = answer.token_ids.len();
-        let token = sampler.sample(logits).ok_or(Error::Numerical { step })?;
+        let token = sampler.sample(logits)?;
         if config.stop_token_ids.contains(&token) {
             break FinishReason::Stop;
         }
@@ -105,5 +110,10 @@ pub fn generate(
         logits = session.decode(token, position)?;
     };
     answer.generate = started.elapsed() - answer.prefill;
+    answer.logprobs = sampler.into_logprobs();
+    if let Some(logprobs) = &mut answer.logprobs {
+        // The stop token is not part of the answer.
+        logprobs.truncate(answer.token_ids.len());
+    }
     Ok(answer)
 }

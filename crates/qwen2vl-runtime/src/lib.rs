@@ -6,8 +6,10 @@ mod config;
 mod engine;
 mod error;
 mod generate;
+mod generation_config;
 mod language;
 pub mod library;
+mod logits;
 mod model;
 mod native;
 mod plan;
@@ -15,12 +17,12 @@ mod sampler;
 mod vision;
 
 pub use cancel::CancelToken;
-pub use config::{
-    EngineOptions, GenerationConfig, ModelConfig, ModelFiles, Precision, TextConfig, VisionConfig,
-};
+pub use config::{EngineOptions, ModelConfig, ModelFiles, Precision, TextConfig, VisionConfig};
 pub use engine::Engine;
 pub use error::Error;
 pub use generate::{FinishReason, Generation, generate};
+pub use generation_config::GenerationConfig;
+pub use logits::{Logprobs, TokenLogprob};
 pub use model::{LanguageSession, Prompt};
 pub use plan::{MemoryPlan, available_memory_bytes};
 pub use sampler::Sampler;

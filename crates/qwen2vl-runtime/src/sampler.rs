@@ -1,154 +1,76 @@
-//! From logits to a token: repetition penalty, temperature, top-k, top-p, a seeded draw.
+//! From logits to a token: the options' changes to the row, then the most probable token or a seeded draw.
 //!
-//! Order and meaning follow Hugging Face transformers 4.57.6: `RepetitionPenaltyLogitsProcessor`, then
-//! `TemperatureLogitsWarper`, `TopKLogitsWarper`, `TopPLogitsWarper`, then a multinomial draw. The draw itself uses
-//! ChaCha8 and cannot equal torch's.
-
-use std::collections::HashSet;
+//! What the options change is in `logits`. The draw itself uses ChaCha8 and cannot equal torch's; it depends on the
+//! seed and the row alone, so on nothing that is asked at the same time.
 
 use qwen2vl_types::TokenId;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Error, GenerationConfig};
-
-impl GenerationConfig {
-    /// Checks every option against its range.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidOption`] naming the first option that is out of range.
-    pub fn validate(&self) -> Result<(), Error> {
-        let invalid = |name, value: String, allowed| Err(Error::InvalidOption { name, value, allowed });
-        if self.max_new_tokens == 0 {
-            return invalid("max_new_tokens", "0".to_owned(), "1 or more");
-        }
-        if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
-            return invalid("repetition_penalty", self.repetition_penalty.to_string(), "a number above 0");
-        }
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return invalid(
-                "temperature",
-                self.temperature.to_string(),
-                "a number above 0; for greedy answers turn do_sample off",
-            );
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return invalid("top_p", self.top_p.to_string(), "above 0 and at most 1");
-        }
-        Ok(())
-    }
-}
+use crate::logits::history::History;
+use crate::logits::logprobs::Recorder;
+use crate::logits::processors::process;
+use crate::logits::warpers::Candidates;
+use crate::{Error, GenerationConfig, Logprobs};
 
 /// Chooses the tokens of one answer.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    do_sample: bool,
-    temperature: f32,
-    top_k: usize,
-    top_p: f32,
-    repetition_penalty: f32,
-    seen: HashSet<TokenId>,
-    candidates: Vec<(f32, TokenId)>,
+    config: GenerationConfig,
+    history: History,
+    candidates: Candidates,
+    recorder: Option<Recorder>,
     rng: ChaCha8Rng,
 }
 
 impl Sampler {
-    /// A sampler for an answer to `prompt`, whose tokens count as seen by the repetition penalty.
+    /// A sampler for an answer to `prompt`, whose tokens count for the repetition penalty and repeated n-grams.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidOption`] if the options are out of range.
     pub fn new(config: &GenerationConfig, prompt: &[TokenId]) -> Result<Self, Error> {
         config.validate()?;
-        let penalizes = config.repetition_penalty != 1.0;
         Ok(Self {
-            do_sample: config.do_sample,
-            temperature: config.temperature,
-            top_k: config.top_k,
-            top_p: config.top_p,
-            repetition_penalty: config.repetition_penalty,
-            seen: if penalizes { prompt.iter().copied().collect() } else { HashSet::new() },
-            candidates: Vec::new(),
+            config: config.clone(),
+            history: History::new(prompt),
+            candidates: Candidates::default(),
+            recorder: config.logprobs.map(Recorder::new),
             rng: ChaCha8Rng::seed_from_u64(config.seed),
         })
     }
 
-    /// Chooses a token from `logits [vocab_size]`, which the penalty may change; `None` if no logit is finite.
-    pub fn sample(&mut self, logits: &mut [f32]) -> Option<TokenId> {
-        self.penalize(logits);
-        let token = if self.do_sample && self.top_k != 1 { self.draw(logits) } else { argmax(logits) }?;
-        if self.repetition_penalty != 1.0 {
-            self.seen.insert(token);
+    /// Chooses a token from `logits [vocab_size]`, which the options may change.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NothingAllowed`] if the options exclude every token, [`Error::Numerical`] if no logit is finite.
+    pub fn sample(&mut self, logits: &mut [f32]) -> Result<TokenId, Error> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.look(logits);
         }
-        Some(token)
+        let excluded = process(&self.config, &self.history, logits);
+        let token = if self.config.do_sample && self.config.top_k != 1 {
+            self.candidates.warp(&self.config, logits);
+            self.candidates.draw(self.rng.random())
+        } else {
+            argmax(logits)
+        };
+        let Some(token) = token else {
+            let step = self.history.n_new_tokens();
+            return Err(if excluded { Error::NothingAllowed { step } } else { Error::Numerical { step } });
+        };
+        self.history.push(token);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(token);
+        }
+        Ok(token)
     }
 
-    fn penalize(&self, logits: &mut [f32]) {
-        for &id in &self.seen {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                *logit = if *logit < 0.0 {
-                    *logit * self.repetition_penalty
-                } else {
-                    *logit / self.repetition_penalty
-                };
-            }
-        }
+    /// Log-probabilities of the tokens chosen, if the options ask for them.
+    pub fn into_logprobs(self) -> Option<Logprobs> {
+        self.recorder.map(Recorder::finish)
     }
-
-    /// Keeps the candidates, most probable first, and draws one.
-    fn draw(&mut self, logits: &[f32]) -> Option<TokenId> {
-        let candidates = &mut self.candidates;
-        candidates.clear();
-        candidates.extend(
-            logits
-                .iter()
-                .enumerate()
-                .filter(|(_, l)| l.is_finite())
-                .map(|(i, l)| (l / self.temperature, i as TokenId)),
-        );
-        let by_logit = |a: &(f32, TokenId), b: &(f32, TokenId)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        if self.top_k > 0 && self.top_k < candidates.len() {
-            // Like the reference, ties with the k-th stay.
-            let (_, kth, _) = candidates.select_nth_unstable_by(self.top_k - 1, by_logit);
-            let threshold = kth.0;
-            candidates.retain(|c| c.0 >= threshold);
-        }
-        let top = candidates.iter().map(|c| c.0).max_by(f32::total_cmp)?;
-        let mut total = 0.0f64;
-        for candidate in candidates.iter_mut() {
-            candidate.0 = (candidate.0 - top).exp();
-            total += f64::from(candidate.0);
-        }
-        candidates.sort_unstable_by(by_logit);
-        if self.top_p < 1.0 {
-            total = keep_top_p(candidates, total, f64::from(self.top_p));
-        }
-        let mut rest = self.rng.random::<f64>() * total;
-        for &(weight, id) in candidates.iter() {
-            rest -= f64::from(weight);
-            if rest < 0.0 {
-                return Some(id);
-            }
-        }
-        candidates.last().map(|c| c.1)
-    }
-}
-
-/// Drops the tail whose mass is at most `1 - top_p`, at least one candidate stays; returns the mass that stays.
-fn keep_top_p(candidates: &mut Vec<(f32, TokenId)>, total: f64, top_p: f64) -> f64 {
-    let mut before = 0.0;
-    let mut keep = 0;
-    for &(weight, _) in candidates.iter() {
-        // A candidate goes when it and all behind it weigh at most 1 - top_p, that is, when those before reach top_p.
-        if keep > 0 && total - before <= (1.0 - top_p) * total {
-            break;
-        }
-        before += f64::from(weight);
-        keep += 1;
-    }
-    candidates.truncate(keep);
-    before
 }
 
 /// The first of the largest logits; NaN never wins.
@@ -182,9 +104,10 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_equal_logits_and_ignores_nan() {
         let mut sampler = Sampler::new(&GenerationConfig::default(), &[]).unwrap();
-        assert_eq!(sampler.sample(&mut [0.0, 2.0, f32::NAN, 2.0]), Some(1));
-        assert_eq!(sampler.sample(&mut [f32::NAN, f32::NEG_INFINITY]), None);
-        assert_eq!(sampler.sample(&mut []), None);
+        assert_eq!(sampler.sample(&mut [0.0, 2.0, f32::NAN, 2.0]).unwrap(), 1);
+        for row in [&mut [f32::NAN, f32::NEG_INFINITY][..], &mut []] {
+            assert!(matches!(sampler.sample(row), Err(Error::Numerical { step: 1 })));
+        }
     }
 
     #[test]
@@ -228,30 +151,34 @@ mod tests {
     }
 
     #[test]
-    fn the_penalty_divides_positive_and_multiplies_negative_logits_of_prompt_and_answer() {
-        let config = GenerationConfig { repetition_penalty: 2.0, ..GenerationConfig::default() };
-        let mut sampler = Sampler::new(&config, &[0, 2, 2, 900]).unwrap();
-        let mut logits = [4.0, 1.5, -1.0];
-        assert_eq!(sampler.sample(&mut logits), Some(0));
-        assert_eq!(logits, [2.0, 1.5, -2.0]);
-        assert_eq!(sampler.sample(&mut [2.0, 1.5, -1.0]), Some(1));
-        assert_eq!(sampler.sample(&mut [1.0, 1.5, -1.0]), Some(1));
-        assert_eq!(sampler.sample(&mut [1.8, 1.5, -1.0]), Some(0));
+    fn min_p_keeps_what_is_near_the_most_probable() {
+        let logits = [0.0f32, 1.0, 2.0, 2.0, -1.0];
+        // e^-1 is 0.37, e^-2 is 0.14.
+        for (min_p, want) in [(1.0, &[2, 3][..]), (0.4, &[2, 3]), (0.3, &[1, 2, 3]), (0.1, &[0, 1, 2, 3])] {
+            let f = frequencies(&GenerationConfig { min_p, ..config() }, &logits, 4000);
+            assert_eq!((0..logits.len()).filter(|&i| f[i] > 0.0).collect::<Vec<_>>(), want, "{min_p}");
+        }
     }
 
     #[test]
-    fn options_out_of_range_are_named() {
-        let cases = [
-            (GenerationConfig { max_new_tokens: 0, ..config() }, "max_new_tokens is 0"),
-            (GenerationConfig { temperature: 0.0, ..config() }, "temperature is 0"),
-            (GenerationConfig { temperature: f32::NAN, ..config() }, "temperature is NaN"),
-            (GenerationConfig { top_p: 1.5, ..config() }, "top_p is 1.5"),
-            (GenerationConfig { top_p: 0.0, ..config() }, "top_p is 0"),
-            (GenerationConfig { repetition_penalty: -1.0, ..config() }, "repetition_penalty is -1"),
-        ];
-        for (config, want) in cases {
-            let error = Sampler::new(&config, &[]).unwrap_err().to_string();
-            assert!(error.contains(want), "{error}");
+    fn the_penalty_counts_prompt_and_answer() {
+        let config = GenerationConfig { repetition_penalty: 2.0, ..GenerationConfig::default() };
+        let mut sampler = Sampler::new(&config, &[0, 2, 2, 900]).unwrap();
+        let mut logits = [4.0, 1.5, -1.0];
+        assert_eq!(sampler.sample(&mut logits).unwrap(), 0);
+        assert_eq!(logits, [2.0, 1.5, -2.0]);
+        for (mut row, want) in [([2.0, 1.5, -1.0], 1), ([1.0, 1.5, -1.0], 1), ([1.8, 1.5, -1.0], 0)] {
+            assert_eq!(sampler.sample(&mut row).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn options_that_exclude_everything_are_told_from_damaged_logits() {
+        let config = GenerationConfig { suppress_tokens: vec![0, 1], ..GenerationConfig::default() };
+        for config in [config.clone(), GenerationConfig { do_sample: true, ..config }] {
+            let mut sampler = Sampler::new(&config, &[]).unwrap();
+            assert!(matches!(sampler.sample(&mut [1.0, 2.0]), Err(Error::NothingAllowed { step: 0 })));
+            assert!(matches!(sampler.sample(&mut [f32::NAN; 3]), Err(Error::Numerical { step: 0 })));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What the file leaves out is transformers' default, but for the length: transformers ends an answer at 20 tokens in
 //! all (`max_length`), which only warns people; without `max_new_tokens` this project's own default applies.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use qwen2vl_runtime::GenerationConfig;
@@ -32,6 +33,14 @@ impl TokenIds {
     }
 }
 
+/// One text or a list of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected a text or a list of them")]
+enum Texts {
+    One(String),
+    Many(Vec<String>),
+}
+
 /// The fields of the file that are used.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct GenerationFile {
@@ -39,17 +48,28 @@ pub(crate) struct GenerationFile {
     temperature: Option<f64>,
     top_k: Option<u64>,
     top_p: Option<f64>,
+    min_p: Option<f64>,
     repetition_penalty: Option<f64>,
+    no_repeat_ngram_size: Option<u64>,
+    suppress_tokens: Option<Vec<TokenId>>,
+    /// Hugging Face's form of a bias: pairs of ids and what is added.
+    sequence_bias: Option<Vec<(Vec<TokenId>, f64)>>,
+    min_new_tokens: Option<u64>,
     max_new_tokens: Option<u64>,
-    /// Not in Hugging Face's files: a saved annotator's `randomSeed`.
-    seed: Option<u64>,
     eos_token_id: Option<TokenIds>,
+    stop_strings: Option<Texts>,
+    // Not in Hugging Face's files: OpenAI's options, and those of a saved annotator.
+    presence_penalty: Option<f64>,
+    frequency_penalty: Option<f64>,
+    logit_bias: Option<BTreeMap<TokenId, f64>>,
+    max_input_tokens: Option<u64>,
+    seed: Option<u64>,
 }
 
 impl GenerationFile {
     /// Checks all values. `model_stop_ids` are those of `config.json`, for a file that is not there.
     pub fn generation_config(
-        self,
+        &self,
         path: &Path,
         vocab_size: usize,
         model_stop_ids: Vec<TokenId>,
@@ -60,25 +80,81 @@ impl GenerationFile {
             let problem = format!("has {id}, it must be below the vocabulary size, {vocab_size}");
             return Err(at.error("eos_token_id", problem));
         }
-        let default = GenerationConfig::default();
-        let config = GenerationConfig {
-            do_sample: self.do_sample.unwrap_or(false),
-            temperature: self.temperature.unwrap_or(1.0) as f32,
-            top_k: usize::try_from(self.top_k.unwrap_or(DEFAULT_TOP_K)).unwrap_or(usize::MAX),
-            top_p: self.top_p.unwrap_or(1.0) as f32,
-            repetition_penalty: self.repetition_penalty.unwrap_or(1.0) as f32,
-            max_new_tokens: self
-                .max_new_tokens
-                .map_or(default.max_new_tokens, |n| usize::try_from(n).unwrap_or(usize::MAX)),
-            stop_token_ids,
-            seed: self.seed.unwrap_or(default.seed),
-        };
-        match config.validate() {
+        let bias = self.bias(at)?;
+        let config = self.unchecked(stop_token_ids, bias);
+        match config.validate().and_then(|()| config.validate_token_ids(vocab_size)) {
             Ok(()) => Ok(config),
             Err(qwen2vl_runtime::Error::InvalidOption { name, value, allowed }) => {
-                Err(at.error(name, format!("is {value}, allowed is {allowed}")))
+                let field = match name {
+                    "logit_bias" if self.logit_bias.is_none() => "sequence_bias",
+                    name => name,
+                };
+                Err(at.error(field, format!("is {value}, allowed is {allowed}")))
             }
             Err(other) => Err(at.error("generation", other.to_string())),
         }
+    }
+
+    /// The texts that end an answer.
+    pub fn stop_strings(&self, path: &Path) -> Result<Vec<String>, Error> {
+        let texts = match &self.stop_strings {
+            None => Vec::new(),
+            Some(Texts::One(text)) => vec![text.clone()],
+            Some(Texts::Many(texts)) => texts.clone(),
+        };
+        if texts.iter().any(String::is_empty) {
+            let at = Checker { path, prefix: "" };
+            return Err(at.error("stop_strings", "has an empty text, each must have a character"));
+        }
+        Ok(texts)
+    }
+
+    fn unchecked(
+        &self,
+        stop_token_ids: Vec<TokenId>,
+        logit_bias: BTreeMap<TokenId, f32>,
+    ) -> GenerationConfig {
+        let default = GenerationConfig::default();
+        let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        let number = |value: Option<f64>, default: f32| value.map_or(default, |v| v as f32);
+        let min_new_tokens = self.min_new_tokens.map_or(default.min_new_tokens, size);
+        GenerationConfig {
+            do_sample: self.do_sample.unwrap_or(default.do_sample),
+            temperature: number(self.temperature, default.temperature),
+            top_k: size(self.top_k.unwrap_or(DEFAULT_TOP_K)),
+            top_p: number(self.top_p, default.top_p),
+            min_p: number(self.min_p, default.min_p),
+            repetition_penalty: number(self.repetition_penalty, default.repetition_penalty),
+            presence_penalty: number(self.presence_penalty, default.presence_penalty),
+            frequency_penalty: number(self.frequency_penalty, default.frequency_penalty),
+            no_repeat_ngram_size: self.no_repeat_ngram_size.map_or(default.no_repeat_ngram_size, size),
+            suppress_tokens: self.suppress_tokens.clone().unwrap_or_default(),
+            logit_bias,
+            min_new_tokens,
+            // A default does not contradict what the file says.
+            max_new_tokens: self.max_new_tokens.map_or(default.max_new_tokens.max(min_new_tokens), size),
+            max_input_tokens: self.max_input_tokens.map(size),
+            stop_token_ids,
+            logprobs: default.logprobs,
+            seed: self.seed.unwrap_or(default.seed),
+        }
+    }
+
+    /// Both spellings as one; sequences of several ids are not supported, and two values for one id contradict.
+    fn bias(&self, at: Checker<'_>) -> Result<BTreeMap<TokenId, f32>, Error> {
+        let own = self.logit_bias.iter().flatten().map(|(id, bias)| (*id, *bias as f32));
+        let mut bias: BTreeMap<TokenId, f32> = own.collect();
+        for (ids, value) in self.sequence_bias.iter().flatten() {
+            let [id] = ids[..] else {
+                let problem = format!("has a sequence of {} ids, only single ids are supported", ids.len());
+                return Err(at.error("sequence_bias", problem));
+            };
+            let value = *value as f32;
+            if let Some(other) = bias.insert(id, value).filter(|other| *other != value) {
+                let problem = format!("has {value} for token {id}, which has {other} already");
+                return Err(at.error("sequence_bias", problem));
+            }
+        }
+        Ok(bias)
     }
 }

@@ -83,6 +83,12 @@ impl Set<'_> {
         self.number(name, range, notes).map(|n| n as u64)
     }
 
+    /// A list of token ids, without what can be none.
+    fn token_ids(&self, name: &str) -> impl Iterator<Item = u32> {
+        let list = self.map.get(name).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok())
+    }
+
     fn switch(&self, name: &str) -> Option<bool> {
         self.map.get(name).and_then(Value::as_bool)
     }
@@ -108,9 +114,7 @@ impl Set<'_> {
 fn generation_config(set: &Set<'_>, features: &Features, notes: &mut Vec<String>) -> Value {
     let mut stop = vec![features.generation.eos];
     stop.extend(features.added(END_OF_TEXT));
-    if let Some(Value::Array(own)) = set.map.get("stopTokenIds") {
-        stop.extend(own.iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()));
-    }
+    stop.extend(set.token_ids("stopTokenIds"));
     let mut seen = std::collections::HashSet::new();
     stop.retain(|id| seen.insert(*id));
     let mut config = json!({
@@ -123,7 +127,20 @@ fn generation_config(set: &Set<'_>, features: &Features, notes: &mut Vec<String>
         }
     };
     const MOST: u64 = 1 << 31;
-    put("max_new_tokens", set.whole("maxOutputLength", 1..=MOST, notes).map(Value::from));
+    let longest = set.whole("maxOutputLength", 1..=MOST, notes);
+    put("max_new_tokens", longest.map(Value::from));
+    put("min_new_tokens", set.whole("minOutputLength", 0..=longest.unwrap_or(MOST), notes).map(Value::from));
+    put("max_input_tokens", set.whole("maxInputLength", 1..=MOST, notes).map(Value::from));
+    put("no_repeat_ngram_size", set.whole("noRepeatNgramSize", 0..=MOST, notes).map(Value::from));
+    let vocabulary = features.generation.vocab_size;
+    let (ignored, unknown): (Vec<u32>, Vec<u32>) =
+        set.token_ids("ignoreTokenIds").partition(|id| *id < vocabulary);
+    if !unknown.is_empty() {
+        notes.push(format!(
+            "the parameter ignoreTokenIds has {unknown:?}, allowed is below the vocabulary size, {vocabulary}: not used"
+        ));
+    }
+    put("suppress_tokens", (!ignored.is_empty()).then(|| json!(ignored)));
     put("temperature", set.number("temperature", 1e-6..=1e6, notes).map(Value::from));
     put("top_p", set.number("topP", 1e-6..=1.0, notes).map(Value::from));
     put("repetition_penalty", set.number("repetitionPenalty", 1e-6..=1e6, notes).map(Value::from));

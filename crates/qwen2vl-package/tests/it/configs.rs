@@ -223,6 +223,29 @@ fn wrong_values_of_the_other_files_are_named() {
         (video, json!({ "max_pixels": 0 }), vec!["video_preprocessor_config.json: max_pixels is 0"]),
         (generation, json!({ "temperature": 0.0 }), vec!["generation_config.json: temperature is 0"]),
         (generation, json!({ "temperature": 1e300 }), vec!["temperature is inf"]),
+        (generation, json!({ "min_p": 1.5 }), vec!["min_p is 1.5, allowed is 0 to 1"]),
+        (generation, json!({ "presence_penalty": -3 }), vec!["presence_penalty is -3, allowed is -2 to 2"]),
+        (generation, json!({ "frequency_penalty": 1e300 }), vec!["frequency_penalty is inf"]),
+        (
+            generation,
+            json!({ "min_new_tokens": 9, "max_new_tokens": 8 }),
+            vec!["generation_config.json: min_new_tokens is 9, allowed is 0 to max_new_tokens, 8"],
+        ),
+        (generation, json!({ "suppress_tokens": [151_936] }), vec!["suppress_tokens is 151936", "151936"]),
+        (generation, json!({ "suppress_tokens": [-1] }), vec!["generation_config.json"]),
+        (generation, json!({ "logit_bias": { "200000": 1 } }), vec!["logit_bias is 200000", "151936"]),
+        (generation, json!({ "logit_bias": { "a": 1 } }), vec!["generation_config.json"]),
+        (generation, json!({ "sequence_bias": [[[200_000], 1.0]] }), vec!["sequence_bias is 200000"]),
+        (generation, json!({ "sequence_bias": [[[1], 5000]] }), vec!["sequence_bias is 5000 for token 1"]),
+        (generation, json!({ "sequence_bias": [[[1, 2], 1.0]] }), vec!["sequence_bias", "2 ids", "single"]),
+        (
+            generation,
+            json!({ "logit_bias": { "7": 1.0 }, "sequence_bias": [[[7], 2.0]] }),
+            vec!["sequence_bias has 2 for token 7, which has 1 already"],
+        ),
+        (generation, json!({ "max_input_tokens": 0 }), vec!["max_input_tokens is 0, allowed is 1 or more"]),
+        (generation, json!({ "stop_strings": ["a", ""] }), vec!["stop_strings has an empty text"]),
+        (generation, json!({ "stop_strings": 5 }), vec!["expected a text or a list of them"]),
         (generation, json!({ "top_p": 1.5 }), vec!["top_p is 1.5, allowed is above 0"]),
         (generation, json!({ "repetition_penalty": -1 }), vec!["repetition_penalty is -1"]),
         (generation, json!({ "max_new_tokens": 0 }), vec!["max_new_tokens is 0"]),
@@ -277,4 +300,23 @@ fn without_a_template_of_its_own_the_tokenizers_is_used() {
         let export = bare.clone().json("tokenizer_config.json", &json!({ "chat_template": template }));
         assert_eq!(Place::new().open(&export).unwrap().chat_template, "t");
     }
+}
+
+#[test]
+fn generation_options_are_taken_from_the_file() {
+    let content = json!({
+        "min_p": 0.05, "presence_penalty": 0.5, "frequency_penalty": -0.5, "no_repeat_ngram_size": 3,
+        "suppress_tokens": [5, 6], "logit_bias": { "7": 1.5 }, "sequence_bias": [[[8], -2.0], [[7], 1.5]],
+        "min_new_tokens": 300, "max_input_tokens": 4096, "stop_strings": "END", "max_new_tokens": null
+    });
+    let package = Place::new().open(&Export::new().json("generation_config.json", &content)).unwrap();
+    let generation = &package.generation;
+    assert_eq!(
+        (generation.min_p, generation.presence_penalty, generation.frequency_penalty),
+        (0.05, 0.5, -0.5)
+    );
+    assert_eq!((generation.no_repeat_ngram_size, &generation.suppress_tokens[..]), (3, &[5, 6][..]));
+    assert_eq!(generation.logit_bias, [(7, 1.5), (8, -2.0)].into());
+    assert_eq!((generation.min_new_tokens, generation.max_new_tokens), (300, 300));
+    assert_eq!((generation.max_input_tokens, package.stop_strings), (Some(4096), vec!["END".to_owned()]));
 }

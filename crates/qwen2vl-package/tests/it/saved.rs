@@ -193,6 +193,7 @@ fn parameters_that_were_set_are_honored_or_reported() {
     let set = json!({
         "engine": "openvino", "maxOutputLength": 64, "minPixelValue": 6272, "maxPixelValue": 401_408, "doSample": true,
         "temperature": 0.7, "topK": -1, "topP": 0.8, "repetitionPenalty": 1.1, "stopTokenIds": [5, 27], "randomSeed": 9,
+        "minOutputLength": 3, "maxInputLength": 4096, "noRepeatNgramSize": 4, "ignoreTokenIds": [5, 30, 151_936, -1],
         "size": 224, "beamSize": 4, "repetition": 1
     });
     let package = Saved::new().metadata(&set).open().unwrap();
@@ -201,12 +202,19 @@ fn parameters_that_were_set_are_honored_or_reported() {
     assert_eq!((generation.temperature, generation.top_k, generation.top_p), (0.7, 0, 0.8));
     assert_eq!(generation.repetition_penalty, 1.1);
     assert_eq!(generation.stop_token_ids, [29, 27, 5]);
+    assert_eq!((generation.min_new_tokens, generation.max_input_tokens), (3, Some(4096)));
+    assert_eq!((generation.no_repeat_ngram_size, &generation.suppress_tokens[..]), (4, &[5, 30][..]));
+    let noted = "ignoreTokenIds has [151936], allowed is below the vocabulary size, 151936";
+    assert!(package.notes.iter().any(|n| n.contains(noted)), "{:?}", package.notes);
     let limits = package.preprocess.pixel_limits;
     assert_eq!((limits.min_pixels, limits.max_pixels), (6272, 401_408));
     // Not set: Qwen2-VL's own, not the class's 0.5.
     assert_eq!(package.preprocess.image_mean, [0.48145466, 0.4578275, 0.40821073]);
     let find = |name: &str| package.parameters.iter().find(|p| p.name == name).unwrap();
     assert!(find("maxOutputLength").honored && find("maxOutputLength").value == 64);
+    for name in ["minOutputLength", "maxInputLength", "noRepeatNgramSize", "ignoreTokenIds"] {
+        assert!(find(name).honored, "{:?}", find(name));
+    }
     for (name, explicit, says) in [
         ("size", true, "keeps an image's proportions"),
         ("beamSize", true, "not supported yet"),
@@ -221,6 +229,12 @@ fn parameters_that_were_set_are_honored_or_reported() {
     let odd = Saved::new().metadata(&json!({ "temperature": 0, "maxOutputLength": -3 })).open().unwrap();
     assert_eq!((odd.generation.temperature, odd.generation.max_new_tokens), (1.0, 256));
     assert!(odd.notes.iter().any(|n| n.contains("temperature is 0")), "{:?}", odd.notes);
+    let contradiction = json!({ "minOutputLength": 9, "maxOutputLength": 8, "maxInputLength": 0 });
+    let odd = Saved::new().metadata(&contradiction).open().unwrap();
+    assert_eq!((odd.generation.min_new_tokens, odd.generation.max_input_tokens), (0, None));
+    for noted in ["minOutputLength is 9, allowed is 0 to 8", "maxInputLength is 0, allowed is 1 to"] {
+        assert!(odd.notes.iter().any(|n| n.contains(noted)), "{:?}", odd.notes);
+    }
 }
 
 #[test]
@@ -557,7 +571,8 @@ proptest! {
     fn metadata_of_any_form_is_read_or_refused(
         name in prop::sample::select(vec![
             "engine", "imageMean", "imageStd", "maxOutputLength", "temperature", "topK", "stopTokenIds", "minPixelValue",
-            "maxPixelValue", "doResize", "randomSeed", "doSample",
+            "maxPixelValue", "doResize", "randomSeed", "doSample", "minOutputLength", "maxInputLength",
+            "noRepeatNgramSize", "ignoreTokenIds",
         ]),
         value in prop_oneof![
             any::<i64>().prop_map(Value::from),

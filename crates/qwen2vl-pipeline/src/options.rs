@@ -1,0 +1,139 @@
+//! What a request may change: pixel limits, how the answer is chosen, where it ends, what is reported.
+
+use std::collections::BTreeMap;
+
+use qwen2vl_preprocess::PixelLimits;
+use qwen2vl_runtime::GenerationConfig;
+use qwen2vl_types::TokenId;
+
+use crate::Error;
+
+/// What one request changes of the annotator's defaults; `None` keeps them. An empty list is set, and none.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct RequestOptions {
+    /// Fewest pixels of an image after resizing.
+    pub min_pixels: Option<u64>,
+    /// Most pixels of an image after resizing.
+    pub max_pixels: Option<u64>,
+    /// The most tokens a prompt may have, those of its images and videos included; a longer one is an error.
+    pub max_input_tokens: Option<usize>,
+    /// No stop token ends the answer before it has this many tokens. Stop strings still do, as in Hugging Face's
+    /// `generate`.
+    pub min_new_tokens: Option<usize>,
+    /// The most tokens an answer may have.
+    pub max_new_tokens: Option<usize>,
+    /// Draw from the distribution instead of taking the most probable token.
+    pub do_sample: Option<bool>,
+    /// Divides the logits before drawing.
+    pub temperature: Option<f32>,
+    /// Keep the k most probable tokens; 0 keeps all.
+    pub top_k: Option<usize>,
+    /// Keep the most probable tokens up to this mass.
+    pub top_p: Option<f32>,
+    /// Keep the tokens that are at least this times as probable as the most probable one; 0 keeps all.
+    pub min_p: Option<f32>,
+    /// Penalty on tokens of prompt and answer.
+    pub repetition_penalty: Option<f32>,
+    /// Taken once from the logits of tokens that the answer has.
+    pub presence_penalty: Option<f32>,
+    /// Taken from the logits of tokens as often as the answer has them.
+    pub frequency_penalty: Option<f32>,
+    /// No run of this many tokens comes twice in prompt and answer together; 0 is off.
+    pub no_repeat_ngram_size: Option<usize>,
+    /// Tokens that are never chosen.
+    pub suppress_tokens: Option<Vec<TokenId>>,
+    /// Added to the logits of single tokens.
+    pub logit_bias: Option<BTreeMap<TokenId, f32>>,
+    /// Seed of the draws.
+    pub seed: Option<u64>,
+    /// Token ids that end the answer.
+    pub stop_token_ids: Option<Vec<TokenId>>,
+    /// Texts that end the answer as soon as it contains one; the text before it is kept.
+    pub stop_strings: Option<Vec<String>>,
+    /// Report log-probabilities of the answer's tokens, and of this many most probable ones at each.
+    pub logprobs: Option<usize>,
+    /// Name images and videos in the prompt: "Picture 1: ".
+    pub add_vision_id: Option<bool>,
+    /// Leave special tokens, as the marks of boxes, out of the answer's text.
+    pub skip_special_tokens: Option<bool>,
+}
+
+impl RequestOptions {
+    /// These options where they are set, else `defaults`.
+    pub fn or(&self, defaults: &Self) -> Self {
+        Self {
+            min_pixels: self.min_pixels.or(defaults.min_pixels),
+            max_pixels: self.max_pixels.or(defaults.max_pixels),
+            max_input_tokens: self.max_input_tokens.or(defaults.max_input_tokens),
+            min_new_tokens: self.min_new_tokens.or(defaults.min_new_tokens),
+            max_new_tokens: self.max_new_tokens.or(defaults.max_new_tokens),
+            do_sample: self.do_sample.or(defaults.do_sample),
+            temperature: self.temperature.or(defaults.temperature),
+            top_k: self.top_k.or(defaults.top_k),
+            top_p: self.top_p.or(defaults.top_p),
+            min_p: self.min_p.or(defaults.min_p),
+            repetition_penalty: self.repetition_penalty.or(defaults.repetition_penalty),
+            presence_penalty: self.presence_penalty.or(defaults.presence_penalty),
+            frequency_penalty: self.frequency_penalty.or(defaults.frequency_penalty),
+            no_repeat_ngram_size: self.no_repeat_ngram_size.or(defaults.no_repeat_ngram_size),
+            suppress_tokens: self.suppress_tokens.clone().or_else(|| defaults.suppress_tokens.clone()),
+            logit_bias: self.logit_bias.clone().or_else(|| defaults.logit_bias.clone()),
+            seed: self.seed.or(defaults.seed),
+            stop_token_ids: self.stop_token_ids.clone().or_else(|| defaults.stop_token_ids.clone()),
+            stop_strings: self.stop_strings.clone().or_else(|| defaults.stop_strings.clone()),
+            logprobs: self.logprobs.or(defaults.logprobs),
+            add_vision_id: self.add_vision_id.or(defaults.add_vision_id),
+            skip_special_tokens: self.skip_special_tokens.or(defaults.skip_special_tokens),
+        }
+    }
+
+    /// Checks all options that need no image, with the model's own in place of those left open.
+    pub(crate) fn validate(&self, model: &GenerationConfig, vocab_size: usize) -> Result<(), Error> {
+        let config = self.generation(model);
+        config.validate()?;
+        config.validate_token_ids(vocab_size)?;
+        if self.stop_strings.iter().flatten().any(String::is_empty) {
+            return Err(qwen2vl_runtime::Error::InvalidOption {
+                name: "stop_strings",
+                value: "\"\"".to_owned(),
+                allowed: "texts of at least one character".into(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// The model's limits with the set ones put in.
+    pub(crate) fn pixel_limits(&self, model: PixelLimits) -> PixelLimits {
+        PixelLimits {
+            min_pixels: self.min_pixels.unwrap_or(model.min_pixels),
+            max_pixels: self.max_pixels.unwrap_or(model.max_pixels),
+        }
+    }
+
+    /// The model's generation options with the set ones put in. Naming a temperature, top-k or top-p alone does not
+    /// turn sampling on, as in Hugging Face's `generate`.
+    pub(crate) fn generation(&self, model: &GenerationConfig) -> GenerationConfig {
+        let list = |own: &Option<Vec<TokenId>>, model: &[TokenId]| own.clone().unwrap_or(model.to_vec());
+        GenerationConfig {
+            do_sample: self.do_sample.unwrap_or(model.do_sample),
+            temperature: self.temperature.unwrap_or(model.temperature),
+            top_k: self.top_k.unwrap_or(model.top_k),
+            top_p: self.top_p.unwrap_or(model.top_p),
+            min_p: self.min_p.unwrap_or(model.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(model.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(model.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(model.frequency_penalty),
+            no_repeat_ngram_size: self.no_repeat_ngram_size.unwrap_or(model.no_repeat_ngram_size),
+            suppress_tokens: list(&self.suppress_tokens, &model.suppress_tokens),
+            logit_bias: self.logit_bias.clone().unwrap_or_else(|| model.logit_bias.clone()),
+            min_new_tokens: self.min_new_tokens.unwrap_or(model.min_new_tokens),
+            max_new_tokens: self.max_new_tokens.unwrap_or(model.max_new_tokens),
+            max_input_tokens: self.max_input_tokens.or(model.max_input_tokens),
+            stop_token_ids: list(&self.stop_token_ids, &model.stop_token_ids),
+            logprobs: self.logprobs.or(model.logprobs),
+            seed: self.seed.unwrap_or(model.seed),
+        }
+    }
+}
