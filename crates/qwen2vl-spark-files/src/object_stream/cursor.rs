@@ -16,7 +16,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn offset(&self) -> u64 {
-        self.base + self.at as u64
+        self.base.saturating_add(self.at as u64)
     }
 
     pub fn set_base(&mut self, base: u64) {

@@ -376,6 +376,8 @@ fn offsets_may_count_from_elsewhere() {
     assert_eq!(error.offset, 1004);
     let value = Parser::new(&stream(&[&array(&objects_class(), 0, &[])])).at_offset(1000).parse().unwrap();
     assert_eq!(value.offset(), Some(1004));
+    let error = Parser::new(&stream(&[&[0x42]])).at_offset(u64::MAX).parse().unwrap_err();
+    assert_eq!(error.offset, u64::MAX);
 }
 
 /// Nested arrays as a stream: `depth` of them.
