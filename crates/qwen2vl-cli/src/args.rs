@@ -4,7 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use qwen2vl_pipeline::{ImageSize, Precision, RequestOptions};
+use qwen2vl_pipeline::{ImageSize, Precision};
+
+mod generation;
+
+pub use generation::GenerationArgs;
 
 /// Annotate images with Qwen2-VL on ordinary CPUs.
 ///
@@ -20,7 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Ask about images: one result per input
-    Annotate(AnnotateArgs),
+    Annotate(Box<AnnotateArgs>),
     /// Show what the model would be given, as JSON, without inference
     Inspect(InspectArgs),
     /// Predict resized size, tokens and peak memory of image sizes, as JSON
@@ -281,44 +285,6 @@ impl FromStr for MaxPixels {
             return Ok(Self::Model);
         }
         text.parse().map(Self::Pixels).map_err(|_| "expected a number of pixels, or \"model\"".to_owned())
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct GenerationArgs {
-    /// The most tokens an answer may have
-    #[arg(long, value_name = "N", env = "QWEN2VL_MAX_NEW_TOKENS")]
-    pub max_new_tokens: Option<usize>,
-    /// Draw from the distribution instead of taking the most probable token [default: the model's]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "QWEN2VL_DO_SAMPLE")]
-    pub do_sample: Option<bool>,
-    /// Divides the logits before drawing [default: the model's]
-    #[arg(long, value_name = "X", env = "QWEN2VL_TEMPERATURE")]
-    pub temperature: Option<f32>,
-    /// Draw among the K most probable tokens; 0 is all [default: the model's]
-    #[arg(long, value_name = "K", env = "QWEN2VL_TOP_K")]
-    pub top_k: Option<usize>,
-    /// Draw among the most probable tokens up to this mass [default: the model's]
-    #[arg(long, value_name = "P", env = "QWEN2VL_TOP_P")]
-    pub top_p: Option<f32>,
-    /// Penalty on tokens already in prompt or answer; 1 is off [default: the model's]
-    #[arg(long, value_name = "X", env = "QWEN2VL_REPETITION_PENALTY")]
-    pub repetition_penalty: Option<f32>,
-    /// Seed of the draws
-    #[arg(long, value_name = "N", env = "QWEN2VL_SEED")]
-    pub seed: Option<u64>,
-}
-
-impl GenerationArgs {
-    /// Puts the given ones into a request's options.
-    pub fn fill(&self, options: &mut RequestOptions) {
-        options.max_new_tokens = self.max_new_tokens;
-        options.do_sample = self.do_sample;
-        options.temperature = self.temperature;
-        options.top_k = self.top_k;
-        options.top_p = self.top_p;
-        options.repetition_penalty = self.repetition_penalty;
-        options.seed = self.seed;
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use qwen2vl_pipeline::{Error, FinishReason, Request, RequestOptions, ResultRow};
 use serde_json::Value;
 
 use super::Prompt;
-use crate::args::AnnotateArgs;
+use crate::args::{AnnotateArgs, Format};
 use crate::inputs::{self, Content, Item};
 use crate::model::{self, Limits};
 use crate::output::Output;
@@ -16,6 +16,8 @@ use crate::{INTERRUPTED, SOME_FAILED, interrupt};
 
 /// Runs the command; the exit code.
 pub fn run(args: &AnnotateArgs) -> Result<u8> {
+    let shown = args.generation.logprobs.is_none() || args.format == Format::Jsonl;
+    ensure!(shown, "--logprobs needs --format jsonl: answers as text have no place for them");
     let prompt = Prompt::read(&args.prompt)?;
     let cancel = interrupt::cancel_on_interrupt()?;
     let package = model::package(&args.model)?;

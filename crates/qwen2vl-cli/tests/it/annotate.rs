@@ -90,6 +90,82 @@ fn results_can_go_to_a_file() {
 }
 
 #[test]
+fn generation_flags_change_the_answer() {
+    if !has_openvino() {
+        return;
+    }
+    let image = evaluation("caption_00.png");
+    let ask = |flags: &[&str]| {
+        let ran = run(&[&["annotate", &image, "--prompt", "Describe the image."], flags].concat());
+        assert_eq!(ran.code, 0, "{flags:?}: {}", ran.stderr);
+        ran.stdout.trim_end_matches('\n').to_owned()
+    };
+    assert_eq!(ask(&["--stop-strings", " left"]), "A purple star");
+    assert_eq!(ask(&["--stop-strings", "nowhere", "--stop-strings", "urple"]), "A p");
+    let rows =
+        run(&["annotate", &image, "--prompt", "Describe the image.", "--format", "jsonl", "--logprobs", "2"]);
+    let row = &rows.rows()[0];
+    let logprobs = row["logprobs"].as_array().unwrap();
+    assert_eq!(logprobs.len(), row["output_tokens"].as_u64().unwrap() as usize);
+    let text: String = logprobs.iter().map(|l| l["token"].as_str().unwrap()).collect();
+    assert_eq!(text, STAR);
+    for one in logprobs {
+        // Greedy takes the most probable one.
+        assert_eq!(
+            (one["top"][0]["id"].as_u64(), one["top"].as_array().unwrap().len()),
+            (one["id"].as_u64(), 2)
+        );
+        assert!(one["logprob"].as_f64().unwrap() <= 0.0);
+    }
+    let purple = logprobs[1]["id"].to_string();
+    // The model finds "purple" without a space instead.
+    assert!(!ask(&["--suppress-tokens", &purple]).contains(" purple"));
+    assert!(!ask(&["--logit-bias", &format!("{purple}=-100")]).contains(" purple"));
+    let always = ask(&["--logit-bias", &format!("{purple}=900"), "--max-new-tokens", "3"]);
+    assert_eq!(always.trim(), "purple purple purple");
+    let repeated = format!("{purple}=900");
+    let once = ask(&["--logit-bias", &repeated, "--max-new-tokens", "3", "--no-repeat-ngram-size", "1"]);
+    assert_eq!(once.matches(" purple").count(), 1, "{once}");
+    assert!(ask(&["--min-new-tokens", "20"]).len() > STAR.len());
+
+    let mut by_variable = qwen2vl(&["annotate", &image, "--prompt", "Describe the image."]);
+    by_variable
+        .env("QWEN2VL_STOP_STRINGS", "star, left")
+        .env("QWEN2VL_SUPPRESS_TOKENS", format!("1,{purple}"));
+    let ran = finished(&by_variable.output().unwrap());
+    assert!(ran.code == 0 && !ran.stdout.contains(" purple"), "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn generation_flags_out_of_range_are_named() {
+    if !has_openvino() {
+        return;
+    }
+    let image = evaluation("caption_00.png");
+    for (flags, kind, says) in [
+        (&["--max-input-tokens", "20"][..], "context", "max_input_tokens allows 20"),
+        (&["--min-p", "2"], "options", "min_p is 2, allowed is 0 to 1"),
+        (&["--presence-penalty", "-3"], "options", "presence_penalty is -3, allowed is -2 to 2"),
+        (&["--min-new-tokens", "9", "--max-new-tokens", "8"], "options", "allowed is 0 to max_new_tokens, 8"),
+        (
+            &["--suppress-tokens", "151936"],
+            "options",
+            "suppress_tokens is 151936, allowed is token ids below",
+        ),
+        (&["--stop-token-ids", "151936"], "options", "stop_token_ids is 151936"),
+        (&["--stop-strings", ""], "options", "stop_strings is \"\""),
+        (&["--logprobs", "101"], "options", "logprobs is 101, allowed is 0 to 100"),
+    ] {
+        let ran = run(&[&["annotate", &image, "--format", "jsonl"], flags].concat());
+        let row = &ran.rows()[0]["error"];
+        assert_eq!((ran.code, row["kind"].as_str()), (1, Some(kind)), "{flags:?}: {row}");
+        assert!(row["message"].as_str().unwrap().contains(says), "{flags:?}: {row}");
+    }
+    let ran = run(&["annotate", &image, "--logprobs", "1"]);
+    assert!(ran.code == 2 && ran.stderr.contains("--logprobs needs --format jsonl"), "{}", ran.stderr);
+}
+
+#[test]
 fn messages_and_raw_prompts_are_asked_as_they_are() {
     if !has_openvino() {
         return;

@@ -164,3 +164,109 @@ fn one_seed_gives_one_answer() {
     assert_eq!(sample(1), sample(1));
     assert!((2..12).any(|seed| sample(seed) != sample(1)));
 }
+
+/// What an option makes of the answer `script`, of at most 6 tokens. Every token but the scripted one is equal, so the
+/// first that is allowed comes in its place.
+fn effect(script: &[u32], set: fn(&mut GenerationConfig)) -> (Vec<u32>, FinishReason) {
+    let mut config = config(6);
+    set(&mut config);
+    let answer = plain(&mut Scripted::new(script), &config, 100).unwrap();
+    (answer.token_ids, answer.finish_reason)
+}
+
+#[test]
+fn each_option_has_its_effect() {
+    use FinishReason::{Length, Stop};
+    assert_eq!(effect(&[4, 5, 6], |_| ()), (vec![4, 5, 6], Stop));
+    assert_eq!(effect(&[4, 5, 6], |c| c.suppress_tokens = vec![5, 0]), (vec![4, 1, 6], Stop));
+    assert_eq!(effect(&[4], |c| c.min_new_tokens = 3), (vec![4, 0, 0], Stop));
+    assert_eq!(effect(&[4], |c| c.min_new_tokens = 1), (vec![4], Stop));
+    assert_eq!(effect(&[4], |c| c.logit_bias = [(7, 6.0)].into()), (vec![7; 6], Length));
+    assert_eq!(effect(&[4, 5], |c| c.logit_bias = [(5, -6.0)].into()), (vec![4, 0], Stop));
+    // The prompt is 1 2 3: 3 does not follow 2 again, and 4 follows 4 once.
+    assert_eq!(effect(&[2, 3, 4], |c| c.no_repeat_ngram_size = 2), (vec![2, 0, 4], Stop));
+    assert_eq!(effect(&[4; 4], |c| c.no_repeat_ngram_size = 2), (vec![4, 4, 0, 4], Stop));
+    // 5 less 2 for each that came is below 0 after three.
+    assert_eq!(effect(&[4; 6], |c| c.frequency_penalty = 2.0), (vec![4, 4, 4, 0, 1, 2], Length));
+    // 1 less 2 is below 0 after the first.
+    let presence = |c: &mut GenerationConfig| {
+        c.presence_penalty = 2.0;
+        c.logit_bias = [(4, -4.0)].into();
+    };
+    assert_eq!(effect(&[4; 4], presence), (vec![4, 0, 1, 2], Stop));
+}
+
+#[test]
+fn min_p_leaves_only_what_is_near_the_most_probable() {
+    let draws = |min_p| {
+        let config = GenerationConfig { do_sample: true, temperature: 3.0, min_p, ..config(40) };
+        plain(&mut Scripted::new(&[4; 40]), &config, 100).unwrap().token_ids
+    };
+    // The others are exp(-5 / 3) = 0.19 times as probable.
+    assert_eq!(draws(0.2), [4; 40]);
+    assert_ne!(draws(0.18), [4; 40]);
+}
+
+#[test]
+fn a_prompt_over_the_limit_is_an_error_before_anything_is_computed() {
+    let mut model = Scripted::new(&[4]);
+    let limited = |limit| GenerationConfig { max_input_tokens: Some(limit), ..config(5) };
+    let error = plain(&mut model, &limited(2), 100).unwrap_err();
+    assert!(matches!(error, Error::InputTooLong { prompt_tokens: 3, limit: 2 }), "{error}");
+    assert_eq!(model.prefills, 0);
+    assert_eq!(plain(&mut model, &limited(3), 100).unwrap().token_ids, [4]);
+    let contradiction = GenerationConfig { min_new_tokens: 6, ..config(5) };
+    assert!(matches!(plain(&mut model, &contradiction, 100), Err(Error::InvalidOption { .. })));
+    assert_eq!(model.prefills, 1);
+}
+
+#[test]
+fn options_that_leave_no_token_are_an_error_that_says_so() {
+    let config = GenerationConfig { no_repeat_ngram_size: 1, ..config(50) };
+    // Prompt 1 2 3; then 4, the six others, and EOS ends it.
+    assert_eq!(plain(&mut Scripted::new(&[4]), &config, 100).unwrap().token_ids, [4]);
+    let config = GenerationConfig { stop_token_ids: vec![], ..config };
+    let error = plain(&mut Scripted::new(&[4]), &config, 100).unwrap_err();
+    assert!(matches!(error, Error::NothingAllowed { step: 7 }), "{error}");
+}
+
+#[test]
+fn logprobs_are_those_of_the_model_whatever_the_options() {
+    let logprobs = |config: &GenerationConfig| {
+        let answer = plain(&mut Scripted::new(&[4, 5]), config, 100).unwrap();
+        let logprobs = answer.logprobs.unwrap();
+        let rows: Vec<_> = logprobs.iter().map(|(chosen, top)| (chosen, top.to_vec())).collect();
+        (answer.token_ids, rows)
+    };
+    let plain_config = GenerationConfig { logprobs: Some(2), ..config(6) };
+    let (tokens, rows) = logprobs(&plain_config);
+    assert_eq!((tokens, rows.len()), (vec![4, 5], 2));
+    let sum = 5.0_f32.exp() + 9.0;
+    for ((chosen, top), token) in rows.iter().zip([4, 5]) {
+        assert!(chosen.token == token && (chosen.logprob - (5.0 - sum.ln())).abs() < 1e-6, "{chosen:?}");
+        assert_eq!(top.iter().map(|t| t.token).collect::<Vec<_>>(), [token, 0]);
+        assert_eq!(top[0], *chosen);
+        assert!((top[1].logprob + sum.ln()).abs() < 1e-6, "{top:?}");
+    }
+    let other =
+        GenerationConfig { suppress_tokens: vec![4], repetition_penalty: 3.0, ..plain_config.clone() };
+    let (tokens, changed) = logprobs(&other);
+    assert_eq!((tokens, &changed[0].1), (vec![0, 5], &rows[0].1));
+    assert!((changed[0].0.logprob + sum.ln()).abs() < 1e-6, "{changed:?}");
+    assert!(plain(&mut Scripted::new(&[4]), &config(6), 100).unwrap().logprobs.is_none());
+}
+
+#[test]
+fn a_seed_gives_its_answer_whatever_runs_beside_it() {
+    let config = |seed| GenerationConfig { do_sample: true, temperature: 3.0, seed, ..config(20) };
+    let alone = |seed| plain(&mut Scripted::new(&[1; 30]), &config(seed), 100).unwrap().token_ids;
+    let (first, second) = (alone(1), alone(2));
+    assert_ne!(first, second);
+    let mut beside = Vec::new();
+    let answer = run(&mut Scripted::new(&[1; 30]), &config(1), 100, &CancelToken::new(), &mut |_| {
+        beside.push(alone(2));
+        ControlFlow::Continue(())
+    });
+    assert_eq!(answer.unwrap().token_ids, first);
+    assert!(!beside.is_empty() && beside.iter().all(|b| *b == second));
+}
