@@ -8,7 +8,7 @@ use qwen2vl_runtime::FinishReason;
 use qwen2vl_types::{GridThw, TokenId};
 use serde::{Serialize, Serializer};
 
-use crate::{Error, TokenLogprobs};
+use crate::{AnswerBox, AnswerBoxes, Error, MalformedBox, TokenLogprobs};
 
 /// One image or video as the model saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct Annotation {
     pub token_ids: Vec<TokenId>,
     /// Log-probabilities of these tokens, if the request asks for them.
     pub logprobs: Option<Vec<TokenLogprobs>>,
+    /// Boxes in the answer; `None` where it has none, unless [`crate::BoxForms::Any`] was asked for.
+    pub boxes: Option<AnswerBoxes>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// Tokens of the prompt, media included.
@@ -77,8 +79,9 @@ pub struct Annotation {
 /// One row of bulk output: an answer or an error, never neither.
 ///
 /// Serialized as `{"input", "prompt", "result", "finish_reason", "prompt_tokens", "output_tokens", "grid_thw",
-/// "time_ms", "cached", "model", "error"}`, and where asked for `"logprobs"` before `"error"`; fields that an error
-/// leaves open are `null`.
+/// "time_ms", "cached", "model", "error"}`; fields that an error leaves open are `null`. Before `"error"` come, where
+/// asked for, `"logprobs"`, and where the answer has boxes or all forms of boxes are asked for, `"boxes"`, and
+/// `"malformed_boxes"` if there are any.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ResultRow {
@@ -105,6 +108,12 @@ pub struct ResultRow {
     /// Log-probabilities of the answer's tokens; left out where nobody asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<Vec<TokenLogprobs>>,
+    /// Boxes in pixels of the original images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boxes: Option<Vec<AnswerBox>>,
+    /// What was meant as a box and is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub malformed_boxes: Vec<MalformedBox>,
     /// What went wrong.
     pub error: Option<RowError>,
 }
@@ -152,6 +161,8 @@ impl ResultRow {
             cached: BTreeMap::new(),
             model: model.into(),
             logprobs: None,
+            boxes: None,
+            malformed_boxes: Vec::new(),
             error: Some(error),
         }
     }
@@ -165,6 +176,8 @@ impl ResultRow {
     ) -> Self {
         match result {
             Ok(annotation) => Self {
+                boxes: annotation.boxes.as_ref().map(|b| b.boxes.clone()),
+                malformed_boxes: annotation.boxes.map(|b| b.malformed).unwrap_or_default(),
                 input: input.into(),
                 prompt: prompt.into(),
                 finish_reason: Some(annotation.finish_reason),
@@ -193,6 +206,7 @@ mod tests {
             result: "a cat".to_owned(),
             token_ids: vec![1, 2],
             logprobs: None,
+            boxes: None,
             finish_reason: FinishReason::Stop,
             prompt_tokens: 30,
             media: vec![MediaInfo {

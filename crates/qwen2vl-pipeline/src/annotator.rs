@@ -11,10 +11,15 @@ use qwen2vl_runtime::{
     available_memory_bytes,
 };
 use qwen2vl_tokenizer::Message;
+use qwen2vl_types::TokenId;
 
+use crate::boxes::question_picture;
 use crate::processor::fits_into;
-use crate::stop::StopStrings;
-use crate::{Annotation, Error, ImageInput, Prepared, Processor, Request, RequestOptions, Times, logprobs};
+use crate::stop::{self, StopStrings};
+use crate::{
+    Annotation, AnswerBoxes, BoxForms, Error, ImageInput, Prepared, Processor, PromptInput, Request,
+    RequestOptions, Times, logprobs,
+};
 
 /// Sets up an [`Annotator`].
 #[derive(Debug, Clone, Default)]
@@ -265,9 +270,11 @@ impl Annotator {
         }
         let _ = stop.finish(&mut emit);
         let finish_reason = if stop.found() { FinishReason::Stop } else { generation.finish_reason };
+        let boxes = self.boxes(request, prepared, &options, &text, &generation.token_ids);
         Ok(Annotation {
             result: text,
             token_ids: generation.token_ids,
+            boxes,
             logprobs: generation.logprobs.map(|l| logprobs::with_texts(&l, tokenizer)),
             finish_reason,
             prompt_tokens: prepared.encoded.input_ids.len(),
@@ -283,6 +290,28 @@ impl Annotator {
         })
     }
 
+    /// The boxes of an answer. Where its text lacks special tokens, they are read from what its tokens spell.
+    fn boxes(
+        &self,
+        request: &Request,
+        prepared: &Prepared,
+        options: &RequestOptions,
+        text: &str,
+        token_ids: &[TokenId],
+    ) -> Option<AnswerBoxes> {
+        let forms = options.boxes.unwrap_or_default();
+        let spelled = options.skip_special_tokens.unwrap_or(false).then(|| {
+            let spelled = self.processor.tokenizer().detokenize(token_ids, false);
+            let stop_strings =
+                options.stop_strings.as_ref().unwrap_or(&self.processor.package().stop_strings);
+            stop::before_stop_string(stop_strings, &spelled)
+        });
+        let answer = spelled.as_deref().unwrap_or(text);
+        let picture = question_text(request).and_then(question_picture);
+        let boxes = AnswerBoxes::read(answer, forms, &prepared.media, prepared.images.len(), picture);
+        (forms == BoxForms::Any || boxes != AnswerBoxes::default()).then_some(boxes)
+    }
+
     /// Refuses a request that would not fit into the free memory: OpenVINO ends the process where an allocation fails.
     fn check_memory(&self, prepared: &Prepared, max_new_tokens: usize) -> Result<(), Error> {
         let largest = prepared.media.iter().map(|m| m.grid_thw).max_by_key(|g| g.h as usize * g.w as usize);
@@ -295,6 +324,15 @@ impl Annotator {
 impl std::fmt::Debug for Annotator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Annotator").field("model", &self.processor.package().name).finish_non_exhaustive()
+    }
+}
+
+/// What is asked, without a template around it: the question, or the conversation's last text.
+fn question_text(request: &Request) -> Option<&str> {
+    match &request.prompt {
+        PromptInput::Question(question) => Some(question),
+        PromptInput::Messages(messages) => messages.iter().rev().find_map(Message::text),
+        PromptInput::Raw(_) => None,
     }
 }
 

@@ -4,6 +4,7 @@
 mod annotation;
 mod annotator;
 mod batch;
+mod boxes;
 mod error;
 mod logprobs;
 mod options;
@@ -13,6 +14,10 @@ mod stop;
 
 pub use annotation::{Annotation, MediaInfo, ResultRow, RowError, Times};
 pub use annotator::{Annotator, AnnotatorBuilder, open_package};
+pub use boxes::{
+    AnswerBox, AnswerBoxes, BoxEvent, BoxForms, BoxParser, Coco, Corners, FoundBox, MalformedBox,
+    YoloClasses, draw_boxes, encode_png,
+};
 pub use error::Error;
 pub use logprobs::{TokenLogprobs, TopLogprob};
 pub use options::RequestOptions;

@@ -6,7 +6,7 @@ use qwen2vl_preprocess::PixelLimits;
 use qwen2vl_runtime::GenerationConfig;
 use qwen2vl_types::TokenId;
 
-use crate::Error;
+use crate::{BoxForms, Error};
 
 /// What one request changes of the annotator's defaults; `None` keeps them. An empty list is set, and none.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -57,6 +57,9 @@ pub struct RequestOptions {
     pub add_vision_id: Option<bool>,
     /// Leave special tokens, as the marks of boxes, out of the answer's text.
     pub skip_special_tokens: Option<bool>,
+    /// Which forms of boxes are read from the answer; those between special tokens if not set, also where these are
+    /// left out of the text.
+    pub boxes: Option<BoxForms>,
 }
 
 impl RequestOptions {
@@ -85,6 +88,7 @@ impl RequestOptions {
             logprobs: self.logprobs.or(defaults.logprobs),
             add_vision_id: self.add_vision_id.or(defaults.add_vision_id),
             skip_special_tokens: self.skip_special_tokens.or(defaults.skip_special_tokens),
+            boxes: self.boxes.or(defaults.boxes),
         }
     }
 

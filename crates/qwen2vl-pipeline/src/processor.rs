@@ -143,6 +143,18 @@ impl Processor {
         grid.n_tokens(self.package.model.geometry.merge_size)
     }
 
+    /// An image as it is decoded for the model, turned by its EXIF data, in its own size: the one that boxes in
+    /// pixels are about.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Image`].
+    pub fn decode(&self, input: &ImageInput) -> Result<RgbImage, Error> {
+        let decoded = Loaded::open(input)?.decode(&self.decode);
+        let name = || input_name(input, "image", 0);
+        decoded.map(Cow::into_owned).map_err(|source| Error::Image { input: name(), source })
+    }
+
     /// Reads, decodes and preprocesses the media and encodes the prompt.
     ///
     /// # Errors

@@ -75,6 +75,19 @@ impl<'s> StopStrings<'s> {
     }
 }
 
+/// A whole text up to the stop string that ends first.
+pub(crate) fn before_stop_string(stops: &[String], text: &str) -> String {
+    let mut kept = String::new();
+    let mut emit = |delta: &str| {
+        kept.push_str(delta);
+        ControlFlow::Continue(())
+    };
+    let mut stream = StopStrings::new(stops);
+    let _ = stream.push(text, &mut emit);
+    let _ = stream.finish(&mut emit);
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use qwen2vl_testkit::check_all;
@@ -128,6 +141,8 @@ mod tests {
                         return Err(format!("in pieces of {n}: {got:?}"));
                     }
                 }
+                let stops: Vec<String> = stops.iter().map(|s| (*s).to_owned()).collect();
+                assert_eq!(before_stop_string(&stops, text), *want);
                 Ok(())
             },
         );
