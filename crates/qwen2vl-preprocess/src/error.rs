@@ -133,6 +133,26 @@ pub enum Error {
         /// The limit that asks for it.
         min_pixels: u64,
     },
+    /// A resized image without pixels.
+    #[error(
+        "`max_pixels` = {max_pixels} would leave nothing of {width}x{height} pixels; raise it, or crop the image"
+    )]
+    ResizedToNothing {
+        /// Height in pixels.
+        height: u32,
+        /// Width in pixels.
+        width: u32,
+        /// The limit, without its fraction.
+        max_pixels: u64,
+    },
+    /// Limits of a frame that exclude each other.
+    #[error("`max_pixels` is {max_pixels}, but must be at least `min_pixels`, which is {min_pixels}")]
+    PixelRange {
+        /// The lower limit.
+        min_pixels: u64,
+        /// The upper limit.
+        max_pixels: u64,
+    },
     /// Without resizing, an image whose sides the patches do not fill.
     #[error("with `do_resize` off, {width}x{height} must be a multiple of {factor} on both sides")]
     NotDivisible {
@@ -161,6 +181,71 @@ pub enum Error {
         first_height: u32,
         /// Width of the first frame.
         first_width: u32,
+    },
+    /// A video, or the chosen part of it, too short for one temporal patch.
+    #[error("{n_frames} frames to choose from, but at least {needed} are needed; repeat the frame to use it")]
+    TooFewFrames {
+        /// Frames there are.
+        n_frames: u64,
+        /// Frames of one temporal patch.
+        needed: u64,
+    },
+    /// Options that choose less than one temporal patch.
+    #[error(
+        "the sampling options choose {chosen} frames, fewer than the {needed} of a temporal patch; raise the number \
+         of frames, `min_frames` and `max_frames`"
+    )]
+    TooFewSampled {
+        /// Frames chosen, before rounding.
+        chosen: u64,
+        /// Frames of one temporal patch.
+        needed: u64,
+    },
+    /// More frames asked for than there are.
+    #[error("`{name}` asks for {wanted} frames (rounded), but there are {n_frames} to choose from; lower it")]
+    FrameCount {
+        /// The option.
+        name: &'static str,
+        /// Its value, rounded to whole temporal patches.
+        wanted: u64,
+        /// Frames there are.
+        n_frames: u64,
+    },
+    /// More frames chosen than any model could see.
+    #[error(
+        "the sampling options choose {wanted} frames, more than the limit of {limit}; give a lower number or `fps`"
+    )]
+    TooManyFrames {
+        /// Frames chosen.
+        wanted: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Sampling by time of a video whose frame rate is not known.
+    #[error("`{option}` needs the video's frame rate, which is unknown; give a number of frames instead")]
+    UnknownFrameRate {
+        /// The option.
+        option: &'static str,
+    },
+    /// A part of a video with fewer than two frames.
+    #[error(
+        "from {start_s} s to {end_s} s there are fewer than 2 frames; the video is {duration_s:.2} s long"
+    )]
+    TimeRange {
+        /// Beginning in seconds.
+        start_s: f64,
+        /// End in seconds.
+        end_s: f64,
+        /// Length of the video in seconds.
+        duration_s: f64,
+    },
+    /// Two options that exclude each other.
+    #[error("`{first}` and `{second}` exclude each other: give only one")]
+    Exclusive {
+        /// One option.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
     },
     /// An option out of its range.
     #[error("`{name}` is {value}, but {rule}")]

@@ -9,9 +9,13 @@ mod preprocessor;
 mod resize;
 mod rgb;
 mod size;
+mod video;
 
 pub use decode::{DecodeLimits, DecodeOptions, decode_image, read_size};
 pub use error::Error;
 pub use preprocessor::{PixelValues, PreprocessOptions, Preprocessor};
 pub use rgb::{AlphaMode, RgbImage};
 pub use size::{ImageSize, MAX_ASPECT_RATIO, PixelLimits, smart_resize};
+pub use video::{
+    FrameSelection, HfSampling, MAX_SAMPLED_FRAMES, QwenVlUtilsSampling, VideoInfo, VideoSampling,
+};

@@ -1,7 +1,7 @@
 //! From decoded pixels to `pixel_values`: `smart_resize`, resize, normalize, cut into patches.
 //!
-//! Follows `Qwen2VLImageProcessorFast` and `Qwen2VLVideoProcessor` of Hugging Face transformers 4.57.6. Does not sample
-//! frames from a video file.
+//! Follows `Qwen2VLImageProcessorFast` and `Qwen2VLVideoProcessor` of Hugging Face transformers 4.57.6. Which
+//! frames of a video file it gets is decided in `video`.
 
 use std::fmt;
 
@@ -114,14 +114,7 @@ impl Preprocessor {
     /// [`Error::Option`] for sizes of 0 or over 1024, a `max_pixels` of 0, numbers that are not finite, and a
     /// `rescale_factor` or standard deviation of 0.
     pub fn new(options: PreprocessOptions) -> Result<Self, Error> {
-        let geometry = options.geometry;
-        for (name, value) in [
-            ("patch_size", geometry.patch_size),
-            ("temporal_patch_size", geometry.temporal_patch_size),
-            ("merge_size", geometry.merge_size),
-        ] {
-            check(name, value, (1..=1024).contains(&value), "it must be from 1 to 1024")?;
-        }
+        check_geometry(options.geometry)?;
         let max_pixels = options.pixel_limits.max_pixels;
         check("max_pixels", max_pixels, max_pixels > 0, "it must be at least 1")?;
         let usable = |v: f64| v.is_finite() && v != 0.0;
@@ -235,6 +228,18 @@ impl Preprocessor {
         }
         Ok(PixelValues { data, grid_thw, original, resized })
     }
+}
+
+/// Sizes that can be multiplied without care.
+pub(crate) fn check_geometry(geometry: PatchGeometry) -> Result<(), Error> {
+    for (name, value) in [
+        ("patch_size", geometry.patch_size),
+        ("temporal_patch_size", geometry.temporal_patch_size),
+        ("merge_size", geometry.merge_size),
+    ] {
+        check(name, value, (1..=1024).contains(&value), "it must be from 1 to 1024")?;
+    }
+    Ok(())
 }
 
 fn check(

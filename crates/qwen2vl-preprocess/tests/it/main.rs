@@ -5,6 +5,7 @@
 mod golden;
 mod hostile;
 mod properties;
+mod video_sampling;
 
 use qwen2vl_preprocess::{DecodeOptions, Error, RgbImage, decode_image};
 
