@@ -7,6 +7,7 @@ mod answers;
 mod bad_input;
 mod breaks;
 mod layers;
+mod options;
 mod precisions;
 mod same_answers;
 mod set;
