@@ -12,7 +12,7 @@ use crate::cache::{Cache, FileList, Identity, hex, sync_folder};
 use crate::files::FileTree;
 use crate::files::bytes::Bytes;
 use crate::files::folder::Folder;
-use crate::files::zip::WindowArchive;
+use crate::files::zip::Archive;
 use crate::layout::{Layout, detect};
 use crate::parameters::Parameter;
 use crate::provenance::Provenance;
@@ -97,12 +97,8 @@ impl ModelPackage {
             Some(root) => root,
             None => {
                 let bytes = Bytes::Memory(bytes);
-                let mut archive = WindowArchive::open(path, bytes.window())?;
+                let mut archive = Archive::open(path, bytes.window())?;
                 let layout = detect(&mut archive)?;
-                if let Layout::Annotator(annotator) = &layout {
-                    let files = spark::content_files(&archive, annotator);
-                    spark::verify_files(&mut archive, &files)?;
-                }
                 unpack(&mut archive, &layout, &cache, name, &sha256)?
             }
         };
@@ -139,8 +135,7 @@ fn open_folder(path: &Path, canonical: &Path, cache: &Cache) -> Result<ModelPack
     if let Some((root, sha256)) = cache.find_by_identity(&identity, &name) {
         return export::open(&root, &name, path, Some(sha256));
     }
-    let mut hashed = folder.clone();
-    let sha256 = hash_and_verify(|| sha256_of_files(&mut hashed, &files), &mut folder, &files)?;
+    let sha256 = sha256_of_files(&mut folder, &files)?;
     let root = unpack_annotator(&mut folder, &annotator, cache, &name, &sha256)?;
     if Identity::of_files(canonical, &Folder::list(path)?, &files) != identity {
         cache.remove(&root);
@@ -159,14 +154,9 @@ fn open_zip(path: &Path, canonical: &Path, cache: &Cache) -> Result<ModelPackage
         return export::open(&root, &name, path, Some(sha256));
     }
     let bytes = Bytes::of_file(file).map_err(read)?;
-    let mut archive = WindowArchive::open(path, bytes.window())?;
+    let mut archive = Archive::open(path, bytes.window())?;
     let layout = detect(&mut archive)?;
-    let files = match &layout {
-        Layout::Annotator(annotator) => spark::content_files(&archive, annotator),
-        Layout::Export { .. } => Vec::new(),
-    };
-    let hash = || sha256_of(bytes.window()).map_err(read);
-    let sha256 = hash_and_verify(hash, &mut archive, &files)?;
+    let sha256 = sha256_of(bytes.window()).map_err(read)?;
     let root = unpack(&mut archive, &layout, cache, &name, &sha256)?;
     let file = File::open(path).map_err(read)?;
     if Identity::of_file(canonical, &file).map_err(read)? != identity {
@@ -175,19 +165,6 @@ fn open_zip(path: &Path, canonical: &Path, cache: &Cache) -> Result<ModelPackage
     }
     cache.remember(&identity, &sha256);
     export::open(&root, &name, path, Some(sha256))
-}
-
-/// Hashes a package in one thread while another checks files against Hadoop's side files: both read everything.
-fn hash_and_verify(
-    hash: impl FnOnce() -> Result<String, Error> + Send,
-    tree: &mut dyn FileTree,
-    files: &[usize],
-) -> Result<String, Error> {
-    std::thread::scope(|scope| {
-        let hash = scope.spawn(hash);
-        spark::verify_files(tree, files)?;
-        hash.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 /// Unpacks what a zip holds into the cache; the folder.
@@ -237,7 +214,7 @@ fn unpack_annotator(
 pub fn unpack_zip(zip: &Path, target: &Path) -> Result<(), Error> {
     let read = |source| Error::Read { path: zip.to_owned(), source };
     let bytes = File::open(zip).and_then(Bytes::of_file).map_err(read)?;
-    let mut archive = WindowArchive::open(zip, bytes.window())?;
+    let mut archive = Archive::open(zip, bytes.window())?;
     let mut list = FileList::new("");
     let names: Vec<String> = archive.entries().iter().map(|e| e.name.clone()).collect();
     let top = names.first().and_then(|name| name.find('/').map(|slash| name[..=slash].to_owned()));
@@ -245,7 +222,7 @@ pub fn unpack_zip(zip: &Path, target: &Path) -> Result<(), Error> {
     for (index, name) in names.iter().enumerate() {
         list.copy(&mut archive, index, target, &name[top.len()..])?;
     }
-    list.sync()?;
+    list.finish()?;
     sync_folder(target);
     Ok(())
 }

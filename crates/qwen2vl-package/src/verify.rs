@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cache::FileList;
 use crate::files::bytes::Bytes;
 use crate::files::folder::Folder;
-use crate::files::zip::WindowArchive;
+use crate::files::zip::Archive;
 use crate::files::{CopyError, FileTree, copy_exact};
 use crate::layout::{Layout, detect};
 use crate::{Error, ModelPackage, TokenizerReport, export, spark};
@@ -74,7 +74,7 @@ fn verify_source(path: &Path) -> Result<Option<(&'static str, String)>, Error> {
     let read = |source| Error::Read { path: path.to_owned(), source };
     if path.is_file() {
         let bytes = File::open(path).and_then(Bytes::of_file).map_err(read)?;
-        let mut archive = WindowArchive::open(path, bytes.window())?;
+        let mut archive = Archive::open(path, bytes.window())?;
         let (files, total) = read_all(&mut archive)?;
         let side = verify_side_files(&mut archive)?;
         return Ok(Some(("zip", format!("{files} files, {total} bytes, checksums right{side}"))));

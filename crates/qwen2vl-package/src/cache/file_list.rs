@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::files::{CopyError, FileTree, copy_exact};
+use crate::files::{CopyError, FileTree, copy};
 
 /// The list's name in an unpacked folder.
 pub(crate) const LIST_FILE: &str = ".unpacked.json";
@@ -59,7 +59,7 @@ impl FileList {
 
     /// Writes the list into its folder, and everything down to the disk.
     pub fn save(&mut self, folder: &Path) -> Result<(), Error> {
-        self.sync()?;
+        self.finish()?;
         let path = folder.join(LIST_FILE);
         let write = || -> io::Result<()> {
             let mut file = File::create(&path)?;
@@ -69,17 +69,20 @@ impl FileList {
         write().map_err(|source| Error::Cache { path: path.clone(), source })
     }
 
-    /// Writes all files down to the disk.
-    pub fn sync(&mut self) -> Result<(), Error> {
-        self.unsynced
-            .drain(..)
-            .try_for_each(|(path, file)| file.sync_all().map_err(|source| Error::Cache { path, source }))
+    /// Writes all files down to the disk; the path of one that cannot be, with the reason.
+    fn sync(&mut self) -> Result<(), (PathBuf, io::Error)> {
+        self.unsynced.drain(..).try_for_each(|(path, file)| file.sync_all().map_err(|e| (path, e)))
     }
 
-    fn add(&mut self, name: &str, path: PathBuf, file: File, listed: Listed) -> Result<(), Error> {
+    /// Writes all files down to the disk.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.sync().map_err(|(path, source)| Error::Cache { path, source })
+    }
+
+    fn add(&mut self, name: &str, path: PathBuf, file: File, listed: Listed) -> io::Result<()> {
         self.files.insert(name.to_owned(), listed);
         self.unsynced.push((path, file));
-        if self.unsynced.len() < MAX_UNSYNCED { Ok(()) } else { self.sync() }
+        if self.unsynced.len() < MAX_UNSYNCED { Ok(()) } else { self.sync().map_err(|(_, error)| error) }
     }
 
     /// Copies a file of a tree into `folder`.
@@ -92,18 +95,34 @@ impl FileList {
     ) -> Result<(), Error> {
         let size = tree.entries()[index].size;
         let path = folder.join(name);
-        let failed = |source| Error::Cache { path: path.clone(), source };
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(failed)?;
+            std::fs::create_dir_all(parent).map_err(|source| Error::Cache { path: path.clone(), source })?;
         }
-        let mut file = File::create_new(&path).map_err(failed)?;
-        let copied = copy_exact(&mut tree.read(index)?, size, &mut file);
-        let crc32 = copied.map_err(|error| match error {
+        let copied = self.copy_from(&mut tree.read(index)?, size, folder, name);
+        let copied = copied.and_then(|copied| match size - copied {
+            0 => Ok(()),
+            left => Err(CopyError::Size(format!("ends {left} bytes before its {size} bytes"))),
+        });
+        copied.map_err(|error| match error {
             CopyError::Read(e) => tree.read_error(index, e),
             CopyError::Size(problem) => tree.read_error(index, io::Error::other(problem)),
-            CopyError::Write(e) => failed(e),
-        })?;
-        self.add(name, path, file, Listed { size, crc32 })
+            CopyError::Write(source) => Error::Cache { path, source },
+        })
+    }
+
+    /// Copies a content of at most `most` bytes into `folder`; how many it has.
+    pub fn copy_from(
+        &mut self,
+        content: &mut (impl Read + ?Sized),
+        most: u64,
+        folder: &Path,
+        name: &str,
+    ) -> Result<u64, CopyError> {
+        let path = folder.join(name);
+        let mut file = File::create_new(&path).map_err(CopyError::Write)?;
+        let (size, crc32) = copy(content, most, &mut file)?;
+        self.add(name, path, file, Listed { size, crc32 }).map_err(CopyError::Write)?;
+        Ok(size)
     }
 
     /// Writes a file into `folder`.
@@ -122,7 +141,7 @@ impl FileList {
         let Counting { inner, size, hasher } = counting;
         let file = inner.into_inner().map_err(|e| failed(e.into_error()))?;
         let listed = Listed { size, crc32: hasher.finalize() };
-        self.add(name, path, file, listed)
+        self.add(name, path.clone(), file, listed).map_err(failed)
     }
 
     /// Writes a JSON file into `folder`.

@@ -25,7 +25,7 @@ impl Bytes<'_> {
 
     /// A reader of everything.
     pub fn window(&self) -> Window<'_> {
-        Window { bytes: self, start: 0, len: self.len(), at: 0 }
+        Window { bytes: self, at: 0 }
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
@@ -44,32 +44,16 @@ impl Bytes<'_> {
     }
 }
 
-/// A reader of a part of [`Bytes`].
+/// A reader of [`Bytes`] with a place of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window<'a> {
     bytes: &'a Bytes<'a>,
-    start: u64,
-    len: u64,
     at: u64,
-}
-
-impl<'a> Window<'a> {
-    /// A reader of `len` bytes from `start` of this one; fewer where this one ends before.
-    pub fn part(&self, start: u64, len: u64) -> Window<'a> {
-        let start = start.min(self.len);
-        Window { bytes: self.bytes, start: self.start + start, len: len.min(self.len - start), at: 0 }
-    }
-
-    pub fn len(&self) -> u64 {
-        self.len
-    }
 }
 
 impl Read for Window<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.len.saturating_sub(self.at);
-        let n = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self.bytes.read_at(&mut buffer[..n], self.start + self.at)?;
+        let read = self.bytes.read_at(buffer, self.at)?;
         self.at += read as u64;
         Ok(read)
     }
@@ -77,19 +61,14 @@ impl Read for Window<'_> {
 
 impl Seek for Window<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.at = seek(to, self.at, self.len)?;
+        let (from, by) = match to {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::End(by) => (self.bytes.len(), by),
+            SeekFrom::Current(by) => (self.at, by),
+        };
+        self.at = from.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.at)
     }
-}
-
-/// The place that `to` names in `len` bytes, from `at`.
-pub(super) fn seek(to: SeekFrom, at: u64, len: u64) -> io::Result<u64> {
-    let (from, by) = match to {
-        SeekFrom::Start(at) => return Ok(at),
-        SeekFrom::End(by) => (len, by),
-        SeekFrom::Current(by) => (at, by),
-    };
-    from.checked_add_signed(by).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 #[cfg(test)]
@@ -97,23 +76,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_read_their_part_of_files_and_memory() {
+    fn readers_of_files_and_memory_do_not_move_each_other() {
         let path = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&path, b"0123456789").unwrap();
         for bytes in [Bytes::Memory(b"0123456789"), Bytes::of_file(path.reopen().unwrap()).unwrap()] {
-            let mut window = bytes.window().part(2, 5);
-            let mut text = String::new();
-            window.read_to_string(&mut text).unwrap();
-            assert_eq!((text.as_str(), window.len()), ("23456", 5));
-            assert_eq!(window.seek(SeekFrom::End(-2)).unwrap(), 3);
-            let mut two = [0; 4];
-            assert_eq!(window.read(&mut two).unwrap(), 2);
-            assert_eq!(&two[..2], b"56");
-            assert!(window.seek(SeekFrom::Current(-9)).is_err());
-            assert_eq!(window.seek(SeekFrom::Start(99)).unwrap(), 99);
-            assert_eq!(window.read(&mut two).unwrap(), 0);
-            assert_eq!(bytes.window().part(8, 99).len(), 2);
-            assert_eq!(bytes.window().part(99, 1).len(), 0);
+            let (mut one, mut other) = (bytes.window(), bytes.window());
+            let mut two = [0; 2];
+            assert_eq!(one.seek(SeekFrom::End(-3)).unwrap(), 7);
+            one.read_exact(&mut two).unwrap();
+            assert_eq!(&two, b"78");
+            other.read_exact(&mut two).unwrap();
+            assert_eq!(&two, b"01");
+            assert_eq!(one.read(&mut two).unwrap(), 1);
+            assert_eq!(one.read(&mut two).unwrap(), 0);
+            assert!(one.seek(SeekFrom::Current(-11)).is_err());
+            assert_eq!(one.seek(SeekFrom::Start(99)).unwrap(), 99);
+            assert_eq!(one.read(&mut two).unwrap(), 0);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Entry, FileTree, ReadSeek};
+use super::{Entry, FileTree};
 use crate::Error;
 
 /// A pipeline in a pipeline in a folder has its features' parts this deep.
@@ -15,7 +15,7 @@ const MAX_FILES: usize = 20_000;
 
 /// The files of a folder, with those of its subfolders. Links count as what they lead to, as in the snapshots of
 /// Hugging Face's cache.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     entries: Vec<Entry>,
@@ -67,11 +67,6 @@ impl FileTree for Folder {
     }
 
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>, Error> {
-        let path = self.location(index);
-        File::open(path).map(|f| Box::new(f) as _).map_err(|e| self.read_error(index, e))
-    }
-
-    fn read_seek(&mut self, index: usize, _: &Path) -> Result<Box<dyn ReadSeek + '_>, Error> {
         let path = self.location(index);
         File::open(path).map(|f| Box::new(f) as _).map_err(|e| self.read_error(index, e))
     }

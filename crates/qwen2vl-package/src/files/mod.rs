@@ -2,10 +2,10 @@
 
 pub(crate) mod bytes;
 pub(crate) mod folder;
-mod stored;
 pub(crate) mod zip;
+pub(crate) mod zip_stream;
 
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -26,10 +26,6 @@ impl Entry {
     }
 }
 
-/// What can be read from any place.
-pub(crate) trait ReadSeek: Read + Seek {}
-impl<T: Read + Seek> ReadSeek for T {}
-
 /// Files by index, with their content.
 pub(crate) trait FileTree {
     /// The folder or zip.
@@ -40,10 +36,6 @@ pub(crate) trait FileTree {
 
     /// The content of a file, to be read once. A zip's CRC is checked at its end.
     fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>, Error>;
-
-    /// The content of a file, to be read from any place. Where that needs a copy, it is made in `scratch`, and gone
-    /// when the reader is dropped.
-    fn read_seek(&mut self, index: usize, scratch: &Path) -> Result<Box<dyn ReadSeek + '_>, Error>;
 
     /// The error for a failed read of a file.
     fn read_error(&self, index: usize, error: std::io::Error) -> Error;
@@ -89,7 +81,7 @@ pub(crate) enum CopyError {
 const COPY_BYTES: usize = 1 << 20;
 
 /// Reads until the buffer is full or nothing is left; how much that was.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+fn fill(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match reader.read(&mut buffer[done..]) {
@@ -102,31 +94,40 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(done)
 }
 
-/// Copies exactly `size` bytes, which must be all that there are; their CRC-32.
-pub(crate) fn copy_exact(
-    reader: &mut impl Read,
-    size: u64,
+/// Copies at most `most` bytes, which must be all that there are; how many, and their CRC-32.
+pub(crate) fn copy(
+    reader: &mut (impl Read + ?Sized),
+    most: u64,
     writer: &mut impl Write,
-) -> Result<u32, CopyError> {
+) -> Result<(u64, u32), CopyError> {
     let mut hasher = crc32fast::Hasher::new();
     // Filled before it is written: writes of whole pages cost the system far less.
     let mut buffer = vec![0; COPY_BYTES];
-    let mut left = size;
+    let mut size = 0;
     loop {
         let n = fill(reader, &mut buffer).map_err(CopyError::Read)?;
-        left = left
-            .checked_sub(n as u64)
-            .ok_or_else(|| CopyError::Size(format!("holds more than its {size} bytes")))?;
+        size += n as u64;
+        if size > most {
+            return Err(CopyError::Size(format!("holds more than its {most} bytes")));
+        }
         hasher.update(&buffer[..n]);
         writer.write_all(&buffer[..n]).map_err(CopyError::Write)?;
         if n < buffer.len() {
-            break;
+            return Ok((size, hasher.finalize()));
         }
     }
-    if left > 0 {
-        return Err(CopyError::Size(format!("ends {left} bytes before its {size} bytes")));
+}
+
+/// Copies exactly `size` bytes, which must be all that there are; their CRC-32.
+pub(crate) fn copy_exact(
+    reader: &mut (impl Read + ?Sized),
+    size: u64,
+    writer: &mut impl Write,
+) -> Result<u32, CopyError> {
+    match copy(reader, size, writer)? {
+        (copied, crc32) if copied == size => Ok(crc32),
+        (copied, _) => Err(CopyError::Size(format!("ends {} bytes before its {size} bytes", size - copied))),
     }
-    Ok(hasher.finalize())
 }
 
 #[cfg(test)]

@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::bytes::Window;
-use super::stored::Stored;
-use super::{CopyError, Entry, FileTree, ReadSeek, copy_exact};
+use super::{Entry, FileTree};
 use crate::Error;
 
 /// What a zip may hold.
@@ -119,67 +117,6 @@ impl<R: Read + Seek> Archive<R> {
     }
 }
 
-/// A tree whose files can be read from any place needs to know where the zip's bytes are.
-pub(crate) struct WindowArchive<'a> {
-    archive: Archive<Window<'a>>,
-    window: Window<'a>,
-}
-
-impl<'a> WindowArchive<'a> {
-    /// As [`Archive::open`].
-    pub fn open(path: &Path, window: Window<'a>) -> Result<Self, Error> {
-        Ok(Self { archive: Archive::open(path, window)?, window })
-    }
-
-    /// The bytes of an entry where they lie, if they can be read from any place there.
-    fn in_place(&mut self, index: usize) -> Result<Option<Box<dyn ReadSeek + 'a>>, Error> {
-        let archive = &mut self.archive;
-        let (path, name) = (&archive.path, &archive.entries[index].name);
-        let entry = archive.zip.by_index_raw(archive.indices[index]);
-        let entry = entry.map_err(|e| zip_error(path, Some(name), e))?;
-        let size = entry.size();
-        let (start, method) = (entry.data_start(), entry.compression());
-        let part = start.map(|start| self.window.part(start, entry.compressed_size()));
-        drop(entry);
-        Ok(match (part, method) {
-            (Some(part), zip::CompressionMethod::Stored) if part.len() == size => Some(Box::new(part)),
-            (Some(part), zip::CompressionMethod::Deflated) => Stored::new(part, size)
-                .map_err(|e| archive.read_error(index, e))?
-                .map(|stored| Box::new(stored) as _),
-            _ => None,
-        })
-    }
-}
-
-impl FileTree for WindowArchive<'_> {
-    fn path(&self) -> &Path {
-        self.archive.path()
-    }
-
-    fn entries(&self) -> &[Entry] {
-        self.archive.entries()
-    }
-
-    fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>, Error> {
-        self.archive.read(index)
-    }
-
-    fn read_seek(&mut self, index: usize, scratch: &Path) -> Result<Box<dyn ReadSeek + '_>, Error> {
-        match self.in_place(index)? {
-            Some(reader) => Ok(reader),
-            None => self.archive.read_seek(index, scratch),
-        }
-    }
-
-    fn read_error(&self, index: usize, error: io::Error) -> Error {
-        self.archive.read_error(index, error)
-    }
-
-    fn stored_bytes(&self) -> u64 {
-        self.archive.stored_bytes()
-    }
-}
-
 impl<R: Read + Seek> FileTree for Archive<R> {
     fn path(&self) -> &Path {
         &self.path
@@ -193,20 +130,6 @@ impl<R: Read + Seek> FileTree for Archive<R> {
         let (path, name) = (&self.path, &self.entries[index].name);
         let file = self.zip.by_index(self.indices[index]);
         file.map(|f| Box::new(f) as _).map_err(|e| zip_error(path, Some(name), e))
-    }
-
-    fn read_seek(&mut self, index: usize, scratch: &Path) -> Result<Box<dyn ReadSeek + '_>, Error> {
-        let failed = |source| Error::Cache { path: scratch.to_owned(), source };
-        let mut copy = tempfile::tempfile_in(scratch).map_err(failed)?;
-        let size = self.entries[index].size;
-        let copied = copy_exact(&mut self.read(index)?, size, &mut copy);
-        copied.map_err(|e| match e {
-            CopyError::Read(e) => self.read_error(index, e),
-            CopyError::Size(problem) => self.read_error(index, io::Error::other(problem)),
-            CopyError::Write(e) => failed(e),
-        })?;
-        copy.seek(SeekFrom::Start(0)).map_err(failed)?;
-        Ok(Box::new(copy))
     }
 
     fn read_error(&self, index: usize, error: io::Error) -> Error {
@@ -240,7 +163,7 @@ fn check_kind<R: Read>(entry: &zip::read::ZipFile<'_, R>, name: &str) -> Result<
 }
 
 /// The parts of a name that stays within its folder on every system; `None` for any other.
-fn safe_parts(name: &str) -> Option<Vec<&str>> {
+pub(crate) fn safe_parts(name: &str) -> Option<Vec<&str>> {
     let trimmed = name.strip_suffix('/').unwrap_or(name);
     let parts: Vec<&str> = trimmed.split('/').collect();
     let safe = |part: &&str| {

@@ -94,6 +94,7 @@ fn elements(
 ) -> Result<usize, Error> {
     let mut count = 0;
     for part in parts {
+        super::verify_file(tree, *part)?;
         let place = Place { path: tree.location(*part), feature };
         for element in object_file::elements(tree.read(*part)?) {
             let element = element.map_err(|source| Error::SparkFile { path: place.path.clone(), source })?;

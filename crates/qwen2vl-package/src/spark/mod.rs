@@ -48,8 +48,7 @@ pub(crate) fn is_part(name: &str) -> bool {
     name.starts_with("part-")
 }
 
-/// Writes a saved annotator as an export folder into `target`, an empty folder. Side files are not looked at:
-/// [`verify_files`] comes before.
+/// Writes a saved annotator as an export folder into `target`, an empty folder.
 pub(crate) fn convert(
     tree: &mut dyn FileTree,
     annotator: &Annotator,
@@ -172,9 +171,21 @@ pub(crate) fn read_checked(tree: &mut dyn FileTree, index: usize, limit: u64) ->
     Ok(content)
 }
 
-/// Checks files against their side files, where they have any.
-pub(crate) fn verify_files(tree: &mut dyn FileTree, files: &[usize]) -> Result<(), Error> {
-    files.iter().try_for_each(|index| verify_file(tree, *index).map(drop))
+/// The error for a failed read of a file that is checked and unpacked while it is read.
+fn read_error(tree: &dyn FileTree, index: usize, error: std::io::Error) -> Error {
+    let path = tree.location(index);
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<qwen2vl_spark_files::Error>());
+    if inner.is_some() {
+        return Error::SparkFile { path, source: qwen2vl_spark_files::Error::io(0, error) };
+    }
+    if error.raw_os_error().is_some() {
+        return tree.read_error(index, error);
+    }
+    let reason = match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),
+        _ => error.to_string(),
+    };
+    Error::DamagedZip { path, reason }
 }
 
 /// Checks a file against its side file; whether there was one.
