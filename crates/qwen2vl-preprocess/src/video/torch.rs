@@ -1,5 +1,5 @@
-//! Two of PyTorch's ranges, to the bit: frame indices are rounded or cut off from its 32-bit floats, and in one of ten
-//! long videos an index depends on the last bit.
+//! Two of PyTorch's ranges, to the bit: frame indices are rounded or cut off from its 32-bit floats, and in about
+//! one of ten random videos an index depends on the last bit.
 //!
 //! Follows torch 2.15.0, `aten/src/ATen/native/cpu/RangeFactoriesKernel.cpp`, as it runs on x86-64 with AVX2 or AVX-512:
 //! there the compiler fuses multiplication and addition. Up to 32,768 elements torch uses one thread for `arange`;
@@ -28,7 +28,7 @@ pub(super) fn linspace_rounded(start: u64, end: u64, steps: usize) -> Vec<u64> {
 
 /// `torch.arange(0, n_frames, n_frames / count).int()`, without what is past the last frame.
 ///
-/// In one of forty cases the quotient is rounded down so that torch gives an index more, `n_frames` itself, and the
+/// In about one of fifty cases the quotient is rounded down so that torch gives an index more, `n_frames` itself, and the
 /// reference fails on reading it.
 pub(super) fn arange_truncated(n_frames: u64, count: usize) -> Vec<u64> {
     let step = n_frames as f64 / count as f64;
