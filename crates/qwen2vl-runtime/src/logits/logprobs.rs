@@ -73,7 +73,7 @@ impl Recorder {
     pub fn record(&mut self, token: TokenId) {
         let finite = || self.row.iter().filter(|l| l.is_finite());
         let largest = finite().copied().max_by(f32::total_cmp).unwrap_or(0.0);
-        let sum: f64 = finite().map(|l| f64::from(l - largest).exp()).sum();
+        let sum: f64 = finite().map(|l| f64::from((l - largest).exp())).sum();
         let logarithm = f64::from(largest) + sum.ln();
         let logprob = |logit: f32| (f64::from(logit) - logarithm) as f32;
 

@@ -16,23 +16,27 @@ pub(crate) struct Candidate {
     weight: f32,
 }
 
+/// Up to here the k-th logit is found in one pass with a short list, beyond by selection, which writes all candidates.
+const SHORT_TOP_K: usize = 256;
+
 /// The tokens that may be drawn. One list serves all steps of an answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Candidates {
     list: Vec<Candidate>,
+    /// The k largest logits seen, in falling order.
+    largest: Vec<f32>,
 }
 
 impl Candidates {
     /// Fills the list from a row of logits under the options.
     pub fn warp(&mut self, config: &GenerationConfig, logits: &[f32]) {
-        self.fill(logits, config.temperature);
-        let cut = config.top_k > 0 && config.top_k < self.list.len();
-        if cut {
+        self.fill(logits, config.temperature, config.top_k);
+        if config.top_k > SHORT_TOP_K && config.top_k < self.list.len() {
             self.top_k(config.top_k);
         }
         self.weigh();
         // Without a cut the order of ids is as good; sorting the whole vocabulary takes milliseconds.
-        if cut || config.top_p < 1.0 {
+        if config.top_k > 0 || config.top_p < 1.0 {
             self.list.sort_unstable_by(most_probable_first);
         }
         if config.top_p < 1.0 {
@@ -61,14 +65,34 @@ impl Candidates {
         self.list.last().map(|c| c.id)
     }
 
-    fn fill(&mut self, logits: &[f32], temperature: f32) {
+    /// All finite logits; with a small `top_k` only those from the k-th on.
+    fn fill(&mut self, logits: &[f32], temperature: f32, top_k: usize) {
+        let least = if (1..=SHORT_TOP_K).contains(&top_k) { self.kth(logits, top_k) } else { None };
+        let least = least.map_or(f32::NEG_INFINITY, |kth| kth / temperature);
         self.list.clear();
-        let finite = logits.iter().enumerate().filter(|(_, logit)| logit.is_finite());
-        self.list.extend(finite.map(|(i, logit)| Candidate {
-            id: i as TokenId,
-            logit: logit / temperature,
-            weight: 0.0,
-        }));
+        for (i, logit) in logits.iter().enumerate().filter(|(_, logit)| logit.is_finite()) {
+            // Like the reference, ties with the k-th stay, those that the division makes as well.
+            let logit = logit / temperature;
+            if logit >= least {
+                self.list.push(Candidate { id: i as TokenId, logit, weight: 0.0 });
+            }
+        }
+    }
+
+    /// The k-th largest logit, or the least if there are fewer.
+    fn kth(&mut self, logits: &[f32], k: usize) -> Option<f32> {
+        let largest = &mut self.largest;
+        largest.clear();
+        for &logit in logits.iter().filter(|logit| logit.is_finite()) {
+            if largest.len() == k {
+                if logit <= largest[k - 1] {
+                    continue;
+                }
+                largest.pop();
+            }
+            largest.insert(largest.partition_point(|other| *other >= logit), logit);
+        }
+        largest.last().copied()
     }
 
     /// Like the reference, ties with the k-th stay.
@@ -105,4 +129,36 @@ impl Candidates {
 
 fn most_probable_first(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_the_k_largest_give_the_same() {
+        // Values come again, so that there are ties; some rows rise, which is the short list's worst.
+        for rising in [false, true] {
+            let row: Vec<f32> = (0..3000_u32)
+                .map(|i| {
+                    if rising { i as f32 / 3.0 } else { (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 64.0 }
+                })
+                .map(|logit| if logit == 7.0 { f32::NAN } else { logit })
+                .collect();
+            for (k, temperature) in [(1, 1.0), (2, 0.7), (50, 3.0), (SHORT_TOP_K, 1.3)] {
+                let (mut short, mut long) = (Candidates::default(), Candidates::default());
+                short.fill(&row, temperature, k);
+                long.fill(&row, temperature, 0);
+                assert!(long.list.len() > 2900);
+                long.top_k(k);
+                let ids = |candidates: &Candidates| {
+                    let mut ids: Vec<TokenId> = candidates.list.iter().map(|c| c.id).collect();
+                    ids.sort_unstable();
+                    ids
+                };
+                assert_eq!(ids(&short), ids(&long), "k {k}, rising {rising}");
+                assert!(short.list.len() >= k);
+            }
+        }
+    }
 }
