@@ -209,8 +209,7 @@ impl Annotator {
     /// As [`Processor::prepare`], and [`qwen2vl_runtime::Error::InvalidOption`] before any image is read.
     pub fn prepare(&self, request: &Request) -> Result<Prepared, Error> {
         let options = request.options.or(&self.defaults);
-        let package = self.processor.package();
-        options.validate(&package.generation, package.model.vocab_size)?;
+        options.validate(self.processor.package())?;
         self.processor.prepare_with(request, &options)
     }
 

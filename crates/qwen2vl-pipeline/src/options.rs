@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use qwen2vl_package::ModelPackage;
 use qwen2vl_preprocess::PixelLimits;
 use qwen2vl_runtime::GenerationConfig;
 use qwen2vl_types::TokenId;
@@ -92,11 +93,16 @@ impl RequestOptions {
         }
     }
 
-    /// Checks all options that need no image, with the model's own in place of those left open.
-    pub(crate) fn validate(&self, model: &GenerationConfig, vocab_size: usize) -> Result<(), Error> {
-        let config = self.generation(model);
+    /// Checks all options that need no image against a model, whose own stand in place of those left open. Every
+    /// request is checked so before its images are read; with this a program can do it once, before a model is loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`qwen2vl_runtime::Error::InvalidOption`] in [`Error::Runtime`], naming option, value and range.
+    pub fn validate(&self, package: &ModelPackage) -> Result<(), Error> {
+        let config = self.generation(&package.generation);
         config.validate()?;
-        config.validate_token_ids(vocab_size)?;
+        config.validate_token_ids(package.model.vocab_size)?;
         if self.stop_strings.iter().flatten().any(String::is_empty) {
             return Err(qwen2vl_runtime::Error::InvalidOption {
                 name: "stop_strings",

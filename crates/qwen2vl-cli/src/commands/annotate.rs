@@ -26,6 +26,8 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     let mut options = RequestOptions::default();
     options.add_vision_id = Some(args.prompt.add_vision_id);
     args.generation.fill(&mut options);
+    // Once and before the model is loaded, not as a row for each input.
+    options.validate(&package)?;
     let max_pixels = package.preprocess.pixel_limits.max_pixels;
     let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
 

@@ -142,24 +142,24 @@ fn generation_flags_out_of_range_are_named() {
         return;
     }
     let image = evaluation("caption_00.png");
-    for (flags, kind, says) in [
-        (&["--max-input-tokens", "20"][..], "context", "max_input_tokens allows 20"),
-        (&["--min-p", "2"], "options", "min_p is 2, allowed is 0 to 1"),
-        (&["--presence-penalty", "-3"], "options", "presence_penalty is -3, allowed is -2 to 2"),
-        (&["--min-new-tokens", "9", "--max-new-tokens", "8"], "options", "allowed is 0 to max_new_tokens, 8"),
-        (
-            &["--suppress-tokens", "151936"],
-            "options",
-            "suppress_tokens is 151936, allowed is token ids below",
-        ),
-        (&["--stop-token-ids", "151936"], "options", "stop_token_ids is 151936"),
-        (&["--stop-strings", ""], "options", "stop_strings is \"\""),
-        (&["--logprobs", "101"], "options", "logprobs is 101, allowed is 0 to 100"),
+    let ran = run(&["annotate", &image, "--format", "jsonl", "--max-input-tokens", "20"]);
+    let row = &ran.rows()[0]["error"];
+    assert_eq!((ran.code, row["kind"].as_str()), (1, Some("context")), "{row}");
+    assert!(row["message"].as_str().unwrap().contains("max_input_tokens allows 20"), "{row}");
+    // What no input can change is said once.
+    for (flags, says) in [
+        (&["--min-p", "2"][..], "min_p is 2, allowed is 0 to 1"),
+        (&["--temperature", "-1"], "temperature is -1, allowed is a number above 0"),
+        (&["--presence-penalty", "-3"], "presence_penalty is -3, allowed is -2 to 2"),
+        (&["--min-new-tokens", "9", "--max-new-tokens", "8"], "allowed is 0 to max_new_tokens, 8"),
+        (&["--suppress-tokens", "151936"], "suppress_tokens is 151936, allowed is token ids below"),
+        (&["--stop-token-ids", "151936"], "stop_token_ids is 151936"),
+        (&["--stop-strings", ""], "stop_strings is \"\""),
+        (&["--logprobs", "101"], "logprobs is 101, allowed is 0 to 100"),
     ] {
-        let ran = run(&[&["annotate", &image, "--format", "jsonl"], flags].concat());
-        let row = &ran.rows()[0]["error"];
-        assert_eq!((ran.code, row["kind"].as_str()), (1, Some(kind)), "{flags:?}: {row}");
-        assert!(row["message"].as_str().unwrap().contains(says), "{flags:?}: {row}");
+        let ran = run(&[&["annotate", &image, &image, "--format", "jsonl"], flags].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{flags:?}");
+        assert!(ran.stderr.contains(says), "{flags:?}: {}", ran.stderr);
     }
     let ran = run(&["annotate", &image, "--logprobs", "1"]);
     assert!(ran.code == 2 && ran.stderr.contains("--logprobs needs --format jsonl"), "{}", ran.stderr);
