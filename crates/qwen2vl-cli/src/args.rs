@@ -6,8 +6,10 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qwen2vl_pipeline::{ImageSize, Precision};
 
+mod boxes;
 mod generation;
 
+pub use boxes::BoxArgs;
 pub use generation::GenerationArgs;
 
 /// Annotate images with Qwen2-VL on ordinary CPUs.
@@ -62,6 +64,8 @@ pub struct AnnotateArgs {
     pub limits: LimitArgs,
     #[command(flatten)]
     pub generation: GenerationArgs,
+    #[command(flatten)]
+    pub boxes: BoxArgs,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,8 @@ use crate::{AnswerBox, AnswerBoxes, Error, MalformedBox, TokenLogprobs};
 pub struct MediaInfo {
     /// The file's path, or which image or video of the request it is.
     pub input: String,
+    /// Whether it is a video.
+    pub is_video: bool,
     /// Size after the EXIF turn.
     pub size: ImageSize,
     /// Size after `smart_resize`.
@@ -211,6 +213,7 @@ mod tests {
             prompt_tokens: 30,
             media: vec![MediaInfo {
                 input: "cat.png".to_owned(),
+                is_video: false,
                 size: ImageSize { height: 50, width: 60 },
                 resized: ImageSize { height: 56, width: 56 },
                 grid_thw: GridThw { t: 1, h: 4, w: 4 },

@@ -195,7 +195,7 @@ impl Processor {
             let started = Instant::now();
             let pixels = self.images.preprocess_with(&image, limits).map_err(wrap)?;
             resize += started.elapsed();
-            infos.push(self.info(name, &pixels));
+            infos.push(self.info(name, &pixels, false));
             images.push(pixels);
         }
 
@@ -214,7 +214,7 @@ impl Processor {
                 .preprocess_frames(&frames, limits)
                 .map_err(|source| Error::Image { input: name.clone(), source })?;
             resize += started.elapsed();
-            infos.push(self.info(name, &pixels));
+            infos.push(self.info(name, &pixels, true));
             videos.push(pixels);
         }
 
@@ -261,9 +261,10 @@ impl Processor {
         fits_into(available_memory_bytes(), needed)
     }
 
-    fn info(&self, input: String, pixels: &PixelValues) -> MediaInfo {
+    fn info(&self, input: String, pixels: &PixelValues, is_video: bool) -> MediaInfo {
         MediaInfo {
             input,
+            is_video,
             size: pixels.original,
             resized: pixels.resized,
             grid_thw: pixels.grid_thw,

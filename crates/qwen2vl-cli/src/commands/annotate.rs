@@ -8,6 +8,7 @@ use qwen2vl_pipeline::{Error, FinishReason, Request, RequestOptions, ResultRow};
 use serde_json::Value;
 
 use super::Prompt;
+use super::boxes::{self, BoxFiles};
 use crate::args::{AnnotateArgs, Format};
 use crate::inputs::{self, Content, Item};
 use crate::model::{self, Limits};
@@ -26,13 +27,14 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     let mut options = RequestOptions::default();
     options.add_vision_id = Some(args.prompt.add_vision_id);
     args.generation.fill(&mut options);
-    // Once and before the model is loaded, not as a row for each input.
-    options.validate(&package)?;
+    options.boxes = Some(args.boxes.forms());
     let max_pixels = package.preprocess.pixel_limits.max_pixels;
     let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
 
     let (names, requests) = requests(args, &prompt, &options);
+    let mut box_files = BoxFiles::open(args, requests.iter().flatten())?;
     let mut output = Output::open(args.output.as_deref(), args.format, names.len() > 1)?;
+    let images = boxes::images_of(&requests);
     let annotator = model::builder(package, &args.model.engine).build()?;
     let bar = progress_bar(names.len());
 
@@ -47,6 +49,7 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
                 for notice in annotation.media.iter().filter_map(|m| limits.notice(m.size)) {
                     bar.suspend(|| eprintln!("{notice}"));
                 }
+                bar.suspend(|| box_files.add(&annotator, &images[index], annotation));
             }
             Err(_) => failed += 1,
         }
@@ -57,8 +60,9 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     bar.finish_and_clear();
+    let unwritten = box_files.finish();
     written?;
-    Ok(match (cancel.is_cancelled(), failed) {
+    Ok(match (cancel.is_cancelled(), failed + unwritten) {
         (true, _) => INTERRUPTED,
         (false, 0) => 0,
         (false, _) => SOME_FAILED,

@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub mod annotate;
+pub mod boxes;
 pub mod demo;
 pub mod doctor;
 pub mod inspect;

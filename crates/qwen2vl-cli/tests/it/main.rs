@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod annotate;
+mod boxes;
 mod look;
 mod model;
 mod package;

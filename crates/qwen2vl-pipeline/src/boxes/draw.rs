@@ -136,14 +136,19 @@ impl Canvas {
         }
     }
 
-    /// The label above the box, or within it where there is no room; moved to the left as far as it must be.
+    /// The label above the box, where there is no room below it, else within it; moved to the left as far as it must
+    /// be.
     fn label(&mut self, label: &str, one: &AnswerBox, scale: i64, color: Rgb) {
         let glyphs: Vec<_> = label.chars().take(MAX_LABEL_CHARS).filter_map(glyph).collect();
         let width = glyphs.iter().map(|g| g.get_width() as i64 * scale).sum::<i64>() + 2 * scale;
         let height = GLYPH_HEIGHT * scale;
         let area = area(one);
         let left = area.left.min(self.width() - width).max(0);
-        let top = if area.top >= height { area.top - height } else { area.top };
+        let top = match (area.top >= height, area.bottom + height <= self.height()) {
+            (true, _) => area.top - height,
+            (false, true) => area.bottom,
+            (false, false) => area.top,
+        };
         self.fill(Area { left, top, right: left + width, bottom: top + height }, color);
         let [r, g, b] = color.map(u32::from);
         let ink = if 299 * r + 587 * g + 114 * b > 140_000 { [0; 3] } else { [255; 3] };
@@ -241,6 +246,12 @@ mod tests {
             let ground = drawn.as_raw().chunks(3).filter(|p| *p == COLORS[0]).count();
             let ink = drawn.as_raw().chunks(3).filter(|p| *p == [255; 3]).count();
             assert!(ground > 150 && ink > 20, "{label}: {ground}, {ink}");
+        }
+        // Above, below, within.
+        for (top, bottom, want) in [(30.0, 90.0, 14), (10.0, 50.0, 50), (10.0, 90.0, 10)] {
+            let drawn = draw_boxes(blank(100, 100), [&one(5.0, top, 60.0, bottom, Some("cat"))]);
+            let white = drawn.as_raw().chunks(3).position(|p| p == [255; 3]).unwrap() / 100;
+            assert!((want..want + 16).contains(&white), "{top}: {white}");
         }
         // Smaller than a letter.
         draw_boxes(blank(1, 1), [&one(0.0, 0.0, 1.0, 1.0, Some("cat"))]);

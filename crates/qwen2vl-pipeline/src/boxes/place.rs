@@ -5,6 +5,7 @@
 //! `img N`, counted from 1; a number that no image has names nothing. A request without images has its boxes in the
 //! first video.
 
+use qwen2vl_preprocess::ImageSize;
 use serde::Serialize;
 
 use super::{BoxEvent, BoxForms, BoxParser, Corners, FoundBox, MalformedBox, SCALE};
@@ -61,7 +62,7 @@ impl AnswerBoxes {
                     let named = [found.picture, question_picture].into_iter().flatten();
                     let image = named.map(|n| n.wrapping_sub(1)).find(|i| *i < n_images).unwrap_or(0);
                     match media.get(image) {
-                        Some(info) => boxes.boxes.push(placed(found, image, info)),
+                        Some(info) => boxes.boxes.push(found.in_image(image, info.size)),
                         None => {
                             boxes.malformed.push(MalformedBox::new(&written(&found), "a box, but no image"));
                         }
@@ -83,18 +84,21 @@ fn written(found: &FoundBox) -> String {
     format!("{}({x1},{y1}),({x2},{y2})", found.label.as_deref().unwrap_or_default())
 }
 
-fn placed(found: FoundBox, image: usize, info: &MediaInfo) -> AnswerBox {
-    let (width, height) = (f64::from(info.size.width), f64::from(info.size.height));
-    // Multiplied first: 1000 is exactly the width.
-    let (x, y) = (|x: f64| x * width / SCALE, |y: f64| y * height / SCALE);
-    let Corners { x1, y1, x2, y2 } = found.corners;
-    AnswerBox {
-        label: found.label,
-        image,
-        bbox: Corners { x1: x(x1), y1: y(y1), x2: x(x2), y2: y(y2) },
-        bbox_1000: found.corners,
-        quad: found.quad.map(|quad| quad.map(|[px, py]| [x(px), y(py)])),
-        clamped: found.clamped,
+impl FoundBox {
+    /// The box in pixels of the image of this index, which has this size after the EXIF turn.
+    pub fn in_image(self, image: usize, size: ImageSize) -> AnswerBox {
+        let (width, height) = (f64::from(size.width), f64::from(size.height));
+        // Multiplied first: 1000 is exactly the width.
+        let (x, y) = (|x: f64| x * width / SCALE, |y: f64| y * height / SCALE);
+        let Corners { x1, y1, x2, y2 } = self.corners;
+        AnswerBox {
+            label: self.label,
+            image,
+            bbox: Corners { x1: x(x1), y1: y(y1), x2: x(x2), y2: y(y2) },
+            bbox_1000: self.corners,
+            quad: self.quad.map(|quad| quad.map(|[px, py]| [x(px), y(py)])),
+            clamped: self.clamped,
+        }
     }
 }
 

@@ -288,6 +288,7 @@ fn what_never_ends_is_bounded() {
 fn media(sizes: &[(u32, u32)]) -> Vec<MediaInfo> {
     let one = |(i, (width, height)): (usize, &(u32, u32))| MediaInfo {
         input: format!("image {}", i + 1),
+        is_video: false,
         size: ImageSize { height: *height, width: *width },
         resized: ImageSize { height: 28, width: 28 },
         grid_thw: GridThw { t: 1, h: 2, w: 2 },
