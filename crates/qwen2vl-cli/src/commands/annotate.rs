@@ -28,6 +28,8 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     options.add_vision_id = Some(args.prompt.add_vision_id);
     args.generation.fill(&mut options);
     options.boxes = Some(args.boxes.forms());
+    // Once and before the model is loaded, not as a row for each input.
+    options.validate(&package)?;
     let max_pixels = package.preprocess.pixel_limits.max_pixels;
     let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
 
