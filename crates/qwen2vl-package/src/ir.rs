@@ -95,7 +95,7 @@ impl Ir {
         let attribute = |name: &str| data.and_then(|d| d.attribute(name));
         match layer.attribute("type").unwrap_or_default() {
             "Parameter" => self.inputs.push(Port {
-                name: layer.attribute("name").unwrap_or_default().to_owned(),
+                name: input_name(layer),
                 element_type: attribute("element_type").unwrap_or_default().to_owned(),
                 dims: shape(attribute("shape").unwrap_or_default())?,
             }),
@@ -191,6 +191,16 @@ fn ports<'a, 'i>(layer: Node<'a, 'i>, side: &str) -> impl Iterator<Item = Node<'
     child(layer, side).into_iter().flat_map(|s| s.children().filter(|n| n.has_tag_name("port")))
 }
 
+/// The name by which an input is set: that of its tensor, which an export gives, where it differs from its layer's. Of
+/// several the last: PyTorch's own numbers come before.
+fn input_name(layer: Node<'_, '_>) -> String {
+    let tensor = ports(layer, "output").next().and_then(|port| port.attribute("names"));
+    let last = tensor.and_then(|names| names.split(',').map(str::trim).rfind(|name| !name.is_empty()));
+    let own = layer.attribute("name").unwrap_or_default();
+    let is_own = tensor.is_some_and(|names| names.split(',').any(|name| name.trim() == own));
+    last.filter(|_| !is_own).unwrap_or(own).to_owned()
+}
+
 /// `FP32` as `f32`.
 fn precision(port: Node<'_, '_>) -> String {
     port.attribute("precision").unwrap_or_default().to_lowercase().replace("fp", "f")
@@ -267,6 +277,22 @@ mod tests {
         assert_eq!(ir.precision(), "u4");
         assert_eq!(ir.compression.as_deref(), Some("int4_asym, group size 32"));
         assert_eq!(ir.openvino_version.as_deref(), Some("2026.4.1"));
+    }
+
+    #[test]
+    fn inputs_have_the_names_of_their_tensors() {
+        let input = |layer: &str, names: &str| {
+            let text = format!(
+                r#"<layer id="0" name="{layer}" type="Parameter"><data shape="?" element_type="i64"/><output><port
+                id="0" precision="I64" {names}/></output></layer>"#
+            );
+            parse(&text, 0).unwrap().inputs[0].name.clone()
+        };
+        assert_eq!(input("x", ""), "x");
+        assert_eq!(input("x", r#"names="x""#), "x");
+        assert_eq!(input("Parameter_12", r#"names="inputs_embeds""#), "inputs_embeds");
+        assert_eq!(input("Parameter_12", r#"names="3,repetition_factor""#), "repetition_factor");
+        assert_eq!(input("patches", r#"names="patches,0""#), "patches");
     }
 
     #[test]
