@@ -14,7 +14,7 @@ use crate::files::{CopyError, FileTree, copy};
 pub(crate) const LIST_FILE: &str = ".unpacked.json";
 
 /// Raised when what is unpacked has another form than before, so that older folders are made anew.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// Written files that are synced together: the disk writes one while the next is unpacked.
 const MAX_UNSYNCED: usize = 64;
