@@ -5,6 +5,7 @@
 
 mod answers;
 mod bad_input;
+mod boxes;
 mod breaks;
 mod layers;
 mod options;

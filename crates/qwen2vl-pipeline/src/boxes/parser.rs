@@ -199,12 +199,18 @@ impl BoxParser {
         }
     }
 
+    /// The label had its box, or what was meant as one.
+    fn use_label(&mut self) {
+        self.label.iter_mut().for_each(|l| l.n_boxes += 1);
+    }
+
     /// Reports a label or box that does not end.
     fn abandon(&mut self, reason: &str) {
         match std::mem::replace(&mut self.state, State::Text) {
             State::Text => {}
             State::Label(text) => self.malformed(&format!("<|object_ref_start|>{text}"), reason),
             State::Figure(shape, text) => {
+                self.use_label();
                 self.malformed(&format!("<|{}_start|>{text}", shape.name()), reason);
             }
         }
@@ -224,8 +230,7 @@ impl BoxParser {
             Ok(figure) => self.found(&figure, None),
             Err(reason) => {
                 let name = shape.name();
-                // Its label was used, if in vain.
-                self.label.iter_mut().for_each(|l| l.n_boxes += 1);
+                self.use_label();
                 self.malformed(&format!("<|{name}_start|>{inner}<|{name}_end|>"), reason);
             }
         }
@@ -235,7 +240,10 @@ impl BoxParser {
         for one in found {
             match one {
                 Free::Figure(figure, label) => self.found(&figure, label),
-                Free::Malformed(text, reason) => self.malformed(&text, reason),
+                Free::Malformed(text, reason) => {
+                    self.use_label();
+                    self.malformed(&text, reason);
+                }
             }
         }
     }

@@ -117,6 +117,10 @@ fn malformed_marked_boxes_are_reported_with_their_text() {
         ),
         ("<|box_start|>(1,2),(3,4", &["! <|box_start|>(1,2),(3,4 | cut off"]),
         ("<|object_ref_start|>dog", &["! <|object_ref_start|>dog | cut off"]),
+        (
+            "<|object_ref_start|>dog<|object_ref_end|><|box_start|>(1,2),(",
+            &["! <|box_start|>(1,2),( | cut off"],
+        ),
         ("<|object_ref_start|>dog<|object_ref_end|> is gone", &["! dog | a label without a box"]),
         (
             "<|object_ref_start|>dog<|object_ref_end|><|object_ref_start|>cat<|object_ref_end|><|box_start|>(1,2),(3,4)<|box_end|>",
