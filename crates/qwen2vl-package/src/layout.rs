@@ -32,11 +32,8 @@ pub(crate) enum Layout {
 /// Finds the one model in a tree.
 pub(crate) fn detect(tree: &mut dyn FileTree) -> Result<Layout, Error> {
     let mut stages = read_metadata(tree)?;
-    let annotators: Vec<String> = stages
-        .iter()
-        .filter(|(_, (_, m))| m.class == spark::ANNOTATOR_CLASS)
-        .map(|(f, _)| f.clone())
-        .collect();
+    let annotators: Vec<String> =
+        stages.iter().filter(|(_, m)| m.class == spark::ANNOTATOR_CLASS).map(|(f, _)| f.clone()).collect();
     let (exports, packed) = ir_folders(tree)?;
     let mut found: Vec<&String> = annotators.iter().chain(&exports).collect();
     found.sort();
@@ -50,14 +47,14 @@ pub(crate) fn detect(tree: &mut dyn FileTree) -> Result<Layout, Error> {
     }
     if let Some(folder) = annotators.into_iter().next() {
         let pipeline = pipeline_around(&folder, &stages);
-        let (metadata_index, metadata) = stages.remove(&folder).expect("it was found there");
-        return Ok(Layout::Annotator(Box::new(Annotator { folder, metadata_index, metadata, pipeline })));
+        let metadata = stages.remove(&folder).expect("it was found there");
+        return Ok(Layout::Annotator(Box::new(Annotator { folder, metadata, pipeline })));
     }
     Err(nothing_found(tree, &stages, packed))
 }
 
 /// The metadata of everything that Spark saved, by folder.
-fn read_metadata(tree: &mut dyn FileTree) -> Result<BTreeMap<String, (usize, Metadata)>, Error> {
+fn read_metadata(tree: &mut dyn FileTree) -> Result<BTreeMap<String, Metadata>, Error> {
     let mut parts: BTreeMap<String, usize> = BTreeMap::new();
     for (index, entry) in tree.entries().iter().enumerate() {
         let (folder, name) = entry.split();
@@ -78,7 +75,7 @@ fn read_metadata(tree: &mut dyn FileTree) -> Result<BTreeMap<String, (usize, Met
         let content = spark::read_checked(tree, index, MAX_METADATA_BYTES)?;
         let metadata = Metadata::parse(&content)
             .map_err(|source| Error::SparkFile { path: tree.location(index), source })?;
-        stages.insert(folder, (index, metadata));
+        stages.insert(folder, metadata);
     }
     Ok(stages)
 }
@@ -104,19 +101,18 @@ fn ir_folders(tree: &mut dyn FileTree) -> Result<(Vec<String>, Option<String>), 
 }
 
 /// The innermost pipeline of which `folder` is a stage.
-fn pipeline_around(folder: &str, stages: &BTreeMap<String, (usize, Metadata)>) -> Option<Pipeline> {
+fn pipeline_around(folder: &str, stages: &BTreeMap<String, Metadata>) -> Option<Pipeline> {
     let (around, metadata) = stages
         .iter()
-        .filter(|(around, (_, m))| {
+        .filter(|(around, m)| {
             m.class == spark::PIPELINE_CLASS
                 && folder.strip_prefix(around.as_str()).is_some_and(|rest| rest.starts_with("stages/"))
         })
-        .map(|(around, (_, m))| (around, m))
         .max_by_key(|(around, _)| around.len())?;
     let stage_folder = format!("{around}stages/");
     let mut classes: Vec<(usize, String)> = stages
         .iter()
-        .filter_map(|(folder, (_, m))| {
+        .filter_map(|(folder, m)| {
             let stage = folder.strip_prefix(&stage_folder)?.strip_suffix('/').filter(|s| !s.contains('/'))?;
             let number = stage.split('_').next()?.parse().ok()?;
             Some((number, m.class.clone()))
@@ -129,14 +125,10 @@ fn pipeline_around(folder: &str, stages: &BTreeMap<String, (usize, Metadata)>) -
     })
 }
 
-fn nothing_found(
-    tree: &dyn FileTree,
-    stages: &BTreeMap<String, (usize, Metadata)>,
-    packed: Option<String>,
-) -> Error {
+fn nothing_found(tree: &dyn FileTree, stages: &BTreeMap<String, Metadata>, packed: Option<String>) -> Error {
     let path = tree.path().to_owned();
     if !stages.is_empty() {
-        let mut found: Vec<String> = stages.values().map(|(_, m)| m.class.clone()).collect();
+        let mut found: Vec<String> = stages.values().map(|m| m.class.clone()).collect();
         found.sort();
         found.dedup();
         return Error::WrongClass { path, found, expected: spark::ANNOTATOR_CLASS };

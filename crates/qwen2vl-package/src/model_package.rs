@@ -137,7 +137,8 @@ fn open_folder(path: &Path, canonical: &Path, cache: &Cache) -> Result<ModelPack
     }
     let sha256 = sha256_of_files(&mut folder, &files)?;
     let root = unpack_annotator(&mut folder, &annotator, cache, &name, &sha256)?;
-    if Identity::of_files(canonical, &Folder::list(path)?, &files) != identity {
+    let now = Folder::list(path)?;
+    if Identity::of_files(canonical, &now, &spark::content_files(&now, &annotator)) != identity {
         cache.remove(&root);
         return Err(Error::Changed { path: path.to_owned() });
     }

@@ -36,8 +36,6 @@ fn max_checksums_bytes(size: u64) -> u64 {
 pub(crate) struct Annotator {
     /// Its folder, empty or ending in `/`.
     pub folder: String,
-    /// The index of the file that `metadata` was read from.
-    pub metadata_index: usize,
     pub metadata: Metadata,
     /// The saved pipeline around it.
     pub pipeline: Option<Pipeline>,
@@ -87,17 +85,16 @@ pub(crate) fn unpacked_bytes(tree: &dyn FileTree, annotator: &Annotator) -> u64 
 
 /// The files that make up an annotator's content, for telling it from others: metadata, features, models.
 pub(crate) fn content_files(tree: &dyn FileTree, annotator: &Annotator) -> Vec<usize> {
-    let mut files: Vec<usize> = (0..tree.entries().len())
-        .filter(|i| {
-            let name = tree.entries()[*i].name.strip_prefix(&annotator.folder);
-            let file = tree.entries()[*i].split().1;
-            name.is_some_and(|name| {
-                *i == annotator.metadata_index
-                    || (name.starts_with("fields/") && is_part(file))
-                    || (!name.contains('/') && name.starts_with("openvino_"))
-            })
+    let belongs = |index: &usize| {
+        let entry = &tree.entries()[*index];
+        let (folder, file) = entry.split();
+        folder.strip_prefix(annotator.folder.as_str()).is_some_and(|folder| match folder {
+            "" => file.starts_with("openvino_"),
+            "metadata/" => is_part(file),
+            folder => folder.starts_with("fields/") && is_part(file),
         })
-        .collect();
+    };
+    let mut files: Vec<usize> = (0..tree.entries().len()).filter(belongs).collect();
     files.sort_by(|a, b| tree.entries()[*a].name.cmp(&tree.entries()[*b].name));
     files
 }
