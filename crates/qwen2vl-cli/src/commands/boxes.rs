@@ -34,6 +34,8 @@ struct Yolo {
     names: Names,
     classes: YoloClasses,
     classes_file: PathBuf,
+    /// Classes that it has.
+    n_written: usize,
     /// The file of each image so far.
     files: HashMap<String, PathBuf>,
 }
@@ -60,14 +62,20 @@ impl BoxFiles {
             files.check_own("--boxes", path)?;
             files.problems.check(path, &files::check_writable(path));
             files.coco = Some((path.clone(), Coco::default()));
+            files.others.insert(files::real(path));
         }
         if let Some(folder) = yolo {
             let classes_file = folder.join("classes.txt");
             files.check_own("--yolo", &classes_file)?;
             if files.problems.check(folder, &fs::create_dir_all(folder)) {
                 let names = Names::new(folder, ".txt", &["classes.txt"]);
-                let (classes, files_of) = (YoloClasses::default(), HashMap::new());
-                files.yolo = Some(Yolo { names, classes, classes_file, files: files_of });
+                files.yolo = Some(Yolo {
+                    names,
+                    classes: YoloClasses::default(),
+                    classes_file,
+                    n_written: 0,
+                    files: HashMap::new(),
+                });
             }
         }
         if let Some(folder) = draw
@@ -164,23 +172,26 @@ impl Yolo {
         boxes: &[&AnswerBox],
         others: &HashSet<PathBuf>,
     ) -> (PathBuf, io::Result<()>) {
-        let n_classes = self.classes.names().len();
         let lines: String = boxes.iter().map(|one| self.classes.line(one, size) + "\n").collect();
-        if self.classes.names().len() > n_classes {
+        let names = self.classes.names();
+        if names.len() > self.n_written {
             // Before the lines that need it.
-            let text = self.classes.names().join("\n") + "\n";
+            let text = names.join("\n") + "\n";
             let written = files::write_whole(&self.classes_file, |file| file.write_all(text.as_bytes()));
             if written.is_err() {
                 return (self.classes_file.clone(), written);
             }
+            self.n_written = names.len();
         }
         let before = self.files.get(input).cloned();
         let path = before.clone().unwrap_or_else(|| self.names.next(Path::new(input), others));
-        self.files.insert(input.to_owned(), path.clone());
         let written = before.map_or(Ok(String::new()), fs::read_to_string).and_then(|text| {
             let text = text + &lines;
             files::write_whole(&path, |file| file.write_all(text.as_bytes()))
         });
+        if written.is_ok() {
+            self.files.insert(input.to_owned(), path.clone());
+        }
         (path, written)
     }
 }

@@ -187,6 +187,10 @@ fn inputs_are_never_overwritten() {
     let image = text(&path("a.png"));
     let ran = run(&["annotate", &image, "--boxes", &image]);
     assert!(ran.code == 2 && ran.stderr.contains("--boxes would overwrite"), "{}", ran.stderr);
+    let (yolo, classes) = (text(&path("y")), text(&path("y/classes.txt")));
+    fs::create_dir(&yolo).unwrap();
+    let ran = run(&["annotate", &image, "--yolo", &yolo, "--boxes", &classes]);
+    assert!(ran.code == 2 && ran.stderr.contains("--yolo would overwrite"), "{}", ran.stderr);
     assert!(before[0] == fs::read(path("a.png")).unwrap());
     let out = text(&path("out.jsonl"));
     let ran = run(&["annotate", &image, "-o", &out, "--boxes", &text(&path("sub/../out.jsonl"))]);
