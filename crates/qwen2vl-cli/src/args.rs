@@ -47,7 +47,8 @@ pub struct AnnotateArgs {
         required_unless_present = "messages",
         value_name = "INPUT",
         help = "Image files, folders (searched for images, with subfolders), glob patterns, or JSONL files of \
-                {\"image\": path or [paths], \"video\": [frame paths], \"prompt\": text}"
+                {\"image\": path or [paths], \"video\": [frame paths], \"prompt\": text}; other fields are columns for \
+                the prompt, as {category}"
     )]
     pub inputs: Vec<String>,
     #[command(flatten)]
@@ -212,9 +213,13 @@ pub struct PromptArgs {
     /// The question; JSONL rows may have their own
     #[arg(short, long, value_name = "TEXT", env = "QWEN2VL_PROMPT", conflicts_with = "messages")]
     pub prompt: Option<String>,
-    /// Take the prompt verbatim, without the chat template; <|image_pad|> is still expanded
+    /// Take the prompt verbatim, without the chat template; <|image_pad|> is still expanded. A prompt with <|im_start|>
+    /// in it is always taken so
     #[arg(long, conflicts_with = "messages")]
     pub raw: bool,
+    /// Refuse a verbatim prompt without <|image_pad|> for its images, which otherwise is put in front, with a warning
+    #[arg(long, env = "QWEN2VL_STRICT_PROMPT")]
+    pub strict_prompt: bool,
     /// A conversation in the JSON form of Qwen and OpenAI instead of a prompt; image parts without a source take the
     /// inputs
     #[arg(long, value_name = "FILE")]

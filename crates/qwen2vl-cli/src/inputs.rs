@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use walkdir::WalkDir;
 
+use crate::columns::Columns;
+
 /// What a folder is searched for.
 const IMAGE_EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "gif", "bmp", "tif", "tiff", "webp"];
 
@@ -28,6 +30,8 @@ pub struct Content {
     pub videos: Vec<VideoInput>,
     /// A prompt of its own.
     pub prompt: Option<String>,
+    /// The other fields of a table's row; `None` where there is no table.
+    pub columns: Option<Columns>,
 }
 
 /// A JSONL row.
@@ -36,6 +40,8 @@ struct Row {
     image: Option<OneOrMany>,
     video: Option<OneOrMany>,
     prompt: Option<String>,
+    #[serde(flatten)]
+    columns: Columns,
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,7 +149,7 @@ fn table(argument: &str) -> Vec<Item> {
 
 fn table_row(row: Row, place: &str, folder: &Path) -> Item {
     let resolve = |path: &String| ImageInput::from(beside(path, folder));
-    let mut content = Content { prompt: row.prompt, ..Content::default() };
+    let mut content = Content { prompt: row.prompt, columns: Some(row.columns), ..Content::default() };
     let mut name = None;
     match row.image {
         Some(OneOrMany::One(path)) => {

@@ -72,6 +72,8 @@ pub struct Annotation {
     pub prompt_tokens: usize,
     /// Images, then videos, as the model saw them.
     pub media: Vec<MediaInfo>,
+    /// What was put right in the request, as a missing placeholder.
+    pub warnings: Vec<String>,
     /// Where the time went.
     pub times: Times,
     /// Name of the model.
@@ -83,7 +85,7 @@ pub struct Annotation {
 /// Serialized as `{"input", "prompt", "result", "finish_reason", "prompt_tokens", "output_tokens", "grid_thw",
 /// "time_ms", "cached", "model", "error"}`; fields that an error leaves open are `null`. Before `"error"` come, where
 /// asked for, `"logprobs"`, and where the answer has boxes or all forms of boxes are asked for, `"boxes"`, and
-/// `"malformed_boxes"` if there are any.
+/// `"malformed_boxes"` if there are any; and `"warnings"` if something was put right.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ResultRow {
@@ -116,6 +118,9 @@ pub struct ResultRow {
     /// What was meant as a box and is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub malformed_boxes: Vec<MalformedBox>,
+    /// What was put right in the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What went wrong.
     pub error: Option<RowError>,
 }
@@ -165,6 +170,7 @@ impl ResultRow {
             logprobs: None,
             boxes: None,
             malformed_boxes: Vec::new(),
+            warnings: Vec::new(),
             error: Some(error),
         }
     }
@@ -188,6 +194,7 @@ impl ResultRow {
                 grid_thw: Some(annotation.media.iter().map(|m| m.grid_thw).collect()),
                 time_ms: Some(annotation.times),
                 result: Some(annotation.result),
+                warnings: annotation.warnings,
                 cached: BTreeMap::new(),
                 model: model.into(),
                 logprobs: annotation.logprobs,
@@ -211,6 +218,7 @@ mod tests {
             boxes: None,
             finish_reason: FinishReason::Stop,
             prompt_tokens: 30,
+            warnings: Vec::new(),
             media: vec![MediaInfo {
                 input: "cat.png".to_owned(),
                 is_video: false,

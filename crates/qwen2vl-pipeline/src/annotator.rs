@@ -278,6 +278,7 @@ impl Annotator {
             finish_reason,
             prompt_tokens: prepared.encoded.input_ids.len(),
             media: prepared.media.clone(),
+            warnings: prepared.warnings.clone(),
             times: Times {
                 decode: prepared.decode,
                 resize: prepared.resize,

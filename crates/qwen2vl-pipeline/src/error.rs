@@ -31,6 +31,16 @@ pub enum Error {
     /// Prompt, template or placeholders are not right.
     #[error(transparent)]
     Prompt(#[from] qwen2vl_tokenizer::Error),
+    /// A written-out prompt without a placeholder, where one was asked for strictly.
+    #[error("the prompt has no {placeholder}, but the request has {given} {kind}s")]
+    NoPlaceholder {
+        /// The special token that stands for one.
+        placeholder: &'static str,
+        /// `image` or `video`.
+        kind: &'static str,
+        /// Inputs of the request.
+        given: usize,
+    },
     /// Messages name fewer or more media than the request has.
     #[error("the messages have {placeholders} {kind}s without a source, but the request has {given} {kind}s")]
     Media {
@@ -62,7 +72,7 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Source { .. } => "io",
             Self::Image { .. } => "image",
-            Self::Prompt(_) | Self::Media { .. } => "prompt",
+            Self::Prompt(_) | Self::NoPlaceholder { .. } | Self::Media { .. } => "prompt",
             Self::Package(_) | Self::NoModel => "model",
             Self::Runtime(error) => match error {
                 Runtime::InvalidOption { .. } | Runtime::NothingAllowed { .. } => "options",

@@ -11,6 +11,7 @@ mod options;
 mod processor;
 mod request;
 mod stop;
+mod written_out;
 
 pub use annotation::{Annotation, MediaInfo, ResultRow, RowError, Times};
 pub use annotator::{Annotator, AnnotatorBuilder, open_package};

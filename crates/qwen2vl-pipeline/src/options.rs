@@ -56,6 +56,9 @@ pub struct RequestOptions {
     pub logprobs: Option<usize>,
     /// Name images and videos in the prompt: "Picture 1: ".
     pub add_vision_id: Option<bool>,
+    /// Refuse a written-out prompt that has no placeholder for the request's media, which otherwise is put in front of
+    /// the user's words, with a warning.
+    pub strict_prompt: Option<bool>,
     /// Leave special tokens, as the marks of boxes, out of the answer's text.
     pub skip_special_tokens: Option<bool>,
     /// Which forms of boxes are read from the answer; those between special tokens if not set, also where these are
@@ -88,6 +91,7 @@ impl RequestOptions {
             stop_strings: self.stop_strings.clone().or_else(|| defaults.stop_strings.clone()),
             logprobs: self.logprobs.or(defaults.logprobs),
             add_vision_id: self.add_vision_id.or(defaults.add_vision_id),
+            strict_prompt: self.strict_prompt.or(defaults.strict_prompt),
             skip_special_tokens: self.skip_special_tokens.or(defaults.skip_special_tokens),
             boxes: self.boxes.or(defaults.boxes),
         }

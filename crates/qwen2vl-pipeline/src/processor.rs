@@ -15,7 +15,7 @@ use qwen2vl_tokenizer::{
 };
 use qwen2vl_types::GridThw;
 
-use crate::{Error, ImageInput, MediaInfo, PromptInput, Request, RequestOptions, VideoInput};
+use crate::{Error, ImageInput, MediaInfo, PromptInput, Request, RequestOptions, VideoInput, written_out};
 
 /// Turns requests into model inputs. `Send + Sync`.
 pub struct Processor {
@@ -33,6 +33,8 @@ pub struct Processor {
 pub struct Prepared {
     /// The prompt's text, before placeholders are expanded.
     pub prompt: String,
+    /// What was put right in the request.
+    pub warnings: Vec<String>,
     /// Ids, positions and `rope_delta`.
     pub encoded: EncodedPrompt,
     /// `pixel_values` of each image.
@@ -171,7 +173,7 @@ impl Processor {
         request: &Request,
         options: &RequestOptions,
     ) -> Result<Prepared, Error> {
-        let (prompt, media) = self.render(request, options)?;
+        let (prompt, media, warnings) = self.render(request, options)?;
         let max_input_tokens = options.max_input_tokens.or(self.package.generation.max_input_tokens);
         let mut decode = Duration::ZERO;
         let mut resize = Duration::ZERO;
@@ -222,7 +224,7 @@ impl Processor {
         let merge_size = self.package.model.geometry.merge_size;
         let encoded = self.tokenizer.prepare(&prompt, &grids(&images), &grids(&videos), merge_size)?;
         self.check_context(encoded.input_ids.len(), max_input_tokens)?;
-        Ok(Prepared { prompt, encoded, images, videos, media: infos, decode, resize })
+        Ok(Prepared { prompt, warnings, encoded, images, videos, media: infos, decode, resize })
     }
 
     fn check_context(&self, prompt_tokens: usize, max_input_tokens: Option<usize>) -> Result<(), Error> {
@@ -281,29 +283,36 @@ impl Processor {
         video.frames.iter().enumerate().map(load).collect()
     }
 
-    /// The prompt's text, and the media in the order of its placeholders.
+    /// The prompt's text, the media in the order of its placeholders, and warnings.
     fn render<'r>(
         &self,
         request: &'r Request,
         options: &RequestOptions,
-    ) -> Result<(String, Media<'r>), Error> {
+    ) -> Result<(String, Media<'r>, Vec<String>), Error> {
         let given = || Media {
             images: request.images.iter().map(Cow::Borrowed).collect(),
             videos: request.videos.iter().map(Cow::Borrowed).collect(),
+        };
+        let strict = options.strict_prompt.unwrap_or(false);
+        let verbatim = |prompt: &str| {
+            let (n_images, n_videos) = (request.images.len(), request.videos.len());
+            let (prompt, warning) = written_out::complete(prompt, n_images, n_videos, strict)?;
+            Ok((prompt, given(), warning.into_iter().collect()))
         };
         let options = RenderOptions {
             add_generation_prompt: true,
             add_vision_id: options.add_vision_id.unwrap_or(false),
         };
         match &request.prompt {
-            PromptInput::Raw(prompt) => Ok((prompt.clone(), given())),
+            PromptInput::Raw(prompt) => verbatim(prompt),
+            PromptInput::Question(text) if written_out::is_written_out(text) => verbatim(text),
             PromptInput::Question(question) => {
                 let message = Message::question(question, request.images.len(), request.videos.len());
-                Ok((self.template.render(&[message], &options)?, given()))
+                Ok((self.template.render(&[message], &options)?, given(), Vec::new()))
             }
             PromptInput::Messages(messages) => {
                 let media = fill_sources(messages, request)?;
-                Ok((self.template.render(messages, &options)?, media))
+                Ok((self.template.render(messages, &options)?, media, Vec::new()))
             }
         }
     }

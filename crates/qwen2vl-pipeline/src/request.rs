@@ -96,11 +96,14 @@ impl<I: Into<ImageInput>> FromIterator<I> for VideoInput {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum PromptInput {
-    /// A question: becomes one user message, images and videos before the text, in the model's chat template.
+    /// A question: becomes one user message, images and videos before the text, in the model's chat template. A text
+    /// with the template written out in it (`<|im_start|>`) is taken as [`PromptInput::Raw`].
     Question(String),
     /// A conversation. Parts that name a source are read from there; the others take the request's media in order.
     Messages(Vec<Message>),
-    /// Taken verbatim, without a template; `<|image_pad|>` and `<|video_pad|>` are expanded.
+    /// Taken verbatim, without a template; `<|image_pad|>` and `<|video_pad|>` are expanded. Where it has none for the
+    /// request's media, they are put in front of the user's words, with a warning, see
+    /// [`RequestOptions::strict_prompt`].
     Raw(String),
 }
 

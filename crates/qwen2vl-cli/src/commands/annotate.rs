@@ -1,5 +1,6 @@
 //! `qwen2vl annotate`: one row per input, whatever happens to the others.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use anyhow::{Result, ensure};
@@ -26,6 +27,7 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
 
     let mut options = RequestOptions::default();
     options.add_vision_id = Some(args.prompt.add_vision_id);
+    options.strict_prompt = Some(args.prompt.strict_prompt);
     args.generation.fill(&mut options);
     options.boxes = Some(args.boxes.forms());
     // Once and before the model is loaded, not as a row for each input.
@@ -41,6 +43,7 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     let bar = progress_bar(names.len());
 
     let (mut failed, mut written) = (0, Ok(()));
+    let mut warned = HashSet::new();
     annotator.run_all(requests, &cancel, |index, result| {
         match &result {
             // Half an answer is no result: its row is left out.
@@ -50,6 +53,9 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
             Ok(annotation) => {
                 for notice in annotation.media.iter().filter_map(|m| limits.notice(m.size)) {
                     bar.suspend(|| eprintln!("{notice}"));
+                }
+                for warning in annotation.warnings.iter().filter(|w| warned.insert((*w).clone())) {
+                    bar.suspend(|| eprintln!("warning: {warning}"));
                 }
                 bar.suspend(|| box_files.add(&annotator, &images[index], annotation));
             }
@@ -84,7 +90,8 @@ fn requests(
     if let (true, Some(path)) = (items.is_empty(), &args.prompt.messages) {
         items.push(Item { name: path.display().to_string().into(), content: Ok(Content::default()) });
     }
-    let one = |Item { name, content }: Item| {
+    let one = |item: Item| {
+        let Item { name, content } = prompt.fill(item);
         let own = content.as_ref().ok().and_then(|c| c.prompt.clone());
         let input = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
         let request = content

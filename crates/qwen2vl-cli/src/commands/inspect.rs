@@ -20,6 +20,7 @@ pub fn run(args: &InspectArgs) -> Result<u8> {
     let processor = model::processor(&args.model)?;
     let mut options = RequestOptions::default();
     options.add_vision_id = Some(args.prompt.add_vision_id);
+    options.strict_prompt = Some(args.prompt.strict_prompt);
     let max_pixels = processor.model_pixel_limits().max_pixels;
     let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
     if let Some(dir) = &args.npy {
@@ -29,7 +30,7 @@ pub fn run(args: &InspectArgs) -> Result<u8> {
     let items = prompts(&args.inputs);
     let n_items = items.len();
     let mut failed = 0;
-    for (index, item) in items.into_iter().enumerate() {
+    for (index, item) in items.into_iter().map(|item| prompt.fill(item)).enumerate() {
         let prefix = if n_items > 1 { format!("{index}_") } else { String::new() };
         let inspected = item.content.map_err(anyhow::Error::msg).and_then(|content| {
             let request = prompt.request(content, &options);
@@ -101,6 +102,9 @@ fn object(prepared: &Prepared) -> Value {
     });
     if !videos.is_empty() {
         object["videos"] = videos.iter().map(media).collect();
+    }
+    if !prepared.warnings.is_empty() {
+        object["warnings"] = prepared.warnings.clone().into();
     }
     object
 }

@@ -12,7 +12,8 @@ use anyhow::{Context, Result};
 use qwen2vl_pipeline::{Message, PromptInput, Request, RequestOptions, parse_messages};
 
 use crate::args::PromptArgs;
-use crate::inputs;
+use crate::columns;
+use crate::inputs::{self, Item};
 
 /// What is asked when nothing is.
 const DEFAULT_PROMPT: &str = "Describe this image.";
@@ -38,6 +39,20 @@ impl Prompt {
     pub fn text<'a>(&'a self, own: Option<&'a str>) -> &'a str {
         let conversation = self.messages.as_ref().and_then(|m| m.iter().rev().find_map(Message::text));
         own.or(self.text.as_deref()).or(conversation).unwrap_or(DEFAULT_PROMPT)
+    }
+
+    /// Puts the columns of a table's row into its prompt.
+    pub fn fill(&self, mut item: Item) -> Item {
+        if let Ok(content) = &mut item.content
+            && let Some(columns) = content.columns.take()
+            && (content.prompt.is_some() || self.messages.is_none())
+        {
+            match columns::fill(self.text(content.prompt.as_deref()), &columns) {
+                Ok(filled) => content.prompt = Some(filled),
+                Err(reason) => item.content = Err(reason),
+            }
+        }
+        item
     }
 
     /// The request of an item.

@@ -182,12 +182,31 @@ fn messages_and_raw_prompts_are_asked_as_they_are() {
 
     let prompt = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>\
                   <|image_pad|><|vision_end|>Describe the image.<|im_end|>\n<|im_start|>assistant\n";
-    let ran = run(&["annotate", &evaluation("caption_00.png"), "--raw", "--prompt", prompt]);
-    assert_eq!((ran.code, ran.stdout.trim()), (0, STAR), "{}", ran.stderr);
+    let image = evaluation("caption_00.png");
+    // A prompt with its template is recognized, with --raw or without.
+    for raw in [&["--raw"][..], &[]] {
+        let ran = run(&[&["annotate", &image, "--prompt", prompt], raw].concat());
+        assert_eq!((ran.code, ran.stdout.trim(), ran.stderr.as_str()), (0, STAR, ""));
+    }
 
-    let ran = run(&["annotate", &evaluation("caption_00.png"), "--raw", "--prompt", "no image here"]);
+    // Without its placeholder it is put right, with a word, or refused.
+    let lacking = prompt.replace("<|vision_start|><|image_pad|><|vision_end|>", "");
+    let ran = run(&["annotate", &image, "--prompt", &lacking, "--format", "jsonl"]);
+    assert_eq!((ran.code, &ran.rows()[0]["result"]), (0, &STAR.into()));
+    assert!(ran.stderr.contains("warning: the prompt has no <|image_pad|>"), "{}", ran.stderr);
+    assert!(ran.rows()[0]["warnings"][0].as_str().unwrap().contains("put in front"));
+    let ran = run(&["annotate", &image, "--prompt", &lacking, "--format", "jsonl", "--strict-prompt"]);
+    assert_eq!((ran.code, &ran.rows()[0]["error"]["kind"]), (1, &"prompt".into()));
+    assert!(
+        ran.stdout.contains("the prompt has no <|image_pad|>, but the request has 1 images"),
+        "{}",
+        ran.stdout
+    );
+
+    let two = format!("{prompt}<|image_pad|>");
+    let ran = run(&["annotate", &image, "--raw", "--prompt", &two]);
     assert_eq!(ran.code, 1);
-    assert!(ran.stdout.contains("0 image placeholders, but there are 1 images"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("2 image placeholders, but there are 1 images"), "{}", ran.stdout);
 }
 
 #[test]

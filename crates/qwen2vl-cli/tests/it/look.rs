@@ -45,6 +45,29 @@ fn inspect_works_without_images() {
 }
 
 #[test]
+fn columns_of_a_table_are_put_into_the_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("t.jsonl");
+    let image = evaluation("caption_00.png");
+    let rows = [
+        json!({ "image": image, "category": "star", "n": 2 }),
+        json!({ "image": image, "category": "cross", "prompt": "{category}: yes or no, as {{category}}?" }),
+        json!({ "image": image, "kind": "circle" }),
+    ];
+    std::fs::write(&table, rows.map(|row| row.to_string() + "\n").concat()).unwrap();
+    let ran = run(&["inspect", &text(&table), "--prompt", "Is this a {category}?"]);
+    assert_eq!(ran.code, 1);
+    let prompts: Vec<Value> = ran.rows().iter().map(|row| row["prompt"].clone()).collect();
+    assert_eq!(prompts.len(), 2);
+    assert!(prompts[0].as_str().unwrap().contains("Is this a star?<|im_end|>"));
+    assert!(prompts[1].as_str().unwrap().contains("cross: yes or no, as {category}?<|im_end|>"));
+    assert!(ran.stderr.contains("the column {category}, the row has kind"), "{}", ran.stderr);
+    // Elsewhere braces mean nothing.
+    let ran = run(&["inspect", "--prompt", "Is this a {category}?"]);
+    assert!(ran.rows()[0]["prompt"].as_str().unwrap().contains("a {category}?"));
+}
+
+#[test]
 fn plan_needs_no_image() {
     let ran = run(&["plan", "1920x1080", "640x480", "--max-pixels", "12845056"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
