@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn it_is_a_zip() {
-        let large: Vec<u8> = (0..100_000u32).map(|i| (i * i) as u8).collect();
+        let large: Vec<u8> = (0..100_000u32).map(|i| (i / 7) as u8).collect();
         let bytes = java_zip([("a", b"".as_slice()), ("b/c", b"hello"), ("large", &large)]);
         let mut zip = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
         for (name, content) in [("a", &b""[..]), ("b/c", b"hello"), ("large", &large)] {
