@@ -88,3 +88,32 @@ fn verify_reads_everything_and_names_what_is_damaged() {
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
     assert!(ran.stderr.contains("damaged.zip"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_warning_in_a_file_has_no_colors() {
+    // A parameter that has no effect here is warned of.
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    copy(&demo_spark_dir(), &model);
+    let metadata = model.join("metadata/part-00000");
+    let text = std::fs::read_to_string(&metadata).unwrap();
+    std::fs::write(&metadata, text.replace("\"size\":224,", "\"size\":224,\"beamSize\":4,")).unwrap();
+    std::fs::remove_file(model.join("metadata/.part-00000.crc")).unwrap();
+    let ran = run(&["model", "info", super::text(&model).as_str()]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the parameter beamSize = 4 is not used: not supported yet"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains('\u{1b}'), "{:?}", ran.stderr);
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &target) } else { std::fs::copy(&path, &target).map(drop).unwrap() }
+    }
+}
