@@ -10,9 +10,8 @@ use crate::args::DemoArgs;
 use crate::model;
 
 /// What to run for the true model.
-const TRUE_MODEL: &str = "optimum-cli export openvino -m Qwen/Qwen2-VL-2B-Instruct --task image-text-to-text \
-                          --weight-format int4 --group-size 128 qwen2-vl-2b && qwen2vl annotate --model qwen2-vl-2b \
-                          photo.jpg";
+const TRUE_MODEL: &str =
+    "qwen2vl model fetch && qwen2vl annotate --model qwen2_vl_2b_instruct_int4 photo.jpg";
 
 /// Runs the command; the exit code.
 pub fn run(args: &DemoArgs) -> Result<u8> {
