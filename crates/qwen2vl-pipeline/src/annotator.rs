@@ -248,8 +248,7 @@ impl Annotator {
         let tokenizer = self.processor.tokenizer();
         let mut text = String::new();
         let mut stream = tokenizer.stream(options.skip_special_tokens.unwrap_or(false));
-        let stop_strings = options.stop_strings.as_ref().unwrap_or(&self.processor.package().stop_strings);
-        let mut stop = StopStrings::new(stop_strings);
+        let mut stop = StopStrings::new(options.stop_strings(self.processor.package()));
         let mut emit = |delta: &str| {
             text.push_str(delta);
             on_delta(delta)
@@ -302,9 +301,7 @@ impl Annotator {
         let forms = options.boxes.unwrap_or_default();
         let spelled = options.skip_special_tokens.unwrap_or(false).then(|| {
             let spelled = self.processor.tokenizer().detokenize(token_ids, false);
-            let stop_strings =
-                options.stop_strings.as_ref().unwrap_or(&self.processor.package().stop_strings);
-            stop::before_stop_string(stop_strings, &spelled)
+            stop::before_stop_string(options.stop_strings(self.processor.package()), &spelled)
         });
         let answer = spelled.as_deref().unwrap_or(text);
         let picture = question_text(request).and_then(question_picture);

@@ -9,6 +9,7 @@ mod error;
 mod logprobs;
 mod options;
 mod processor;
+mod render;
 mod request;
 mod stop;
 mod written_out;

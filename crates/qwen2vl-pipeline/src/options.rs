@@ -97,6 +97,11 @@ impl RequestOptions {
         }
     }
 
+    /// The texts that end an answer: these options' or the model's own.
+    pub(crate) fn stop_strings<'a>(&'a self, package: &'a ModelPackage) -> &'a [String] {
+        self.stop_strings.as_ref().unwrap_or(&package.stop_strings)
+    }
+
     /// Checks all options that need no image against a model, whose own stand in place of those left open. Every
     /// request is checked so before its images are read; with this a program can do it once, before a model is loaded.
     ///

@@ -10,12 +10,11 @@ use qwen2vl_preprocess::{
     DecodeOptions, ImageSize, PixelLimits, PixelValues, Preprocessor, RgbImage, decode_image, read_size,
 };
 use qwen2vl_runtime::{EngineOptions, MemoryPlan, available_memory_bytes};
-use qwen2vl_tokenizer::{
-    ChatTemplate, Content, ContentPart, EncodedPrompt, Message, RenderOptions, Tokenizer, VideoSource,
-};
+use qwen2vl_tokenizer::{ChatTemplate, EncodedPrompt, Tokenizer};
 use qwen2vl_types::GridThw;
 
-use crate::{Error, ImageInput, MediaInfo, PromptInput, Request, RequestOptions, VideoInput, written_out};
+use crate::render::{Rendered, render};
+use crate::{Error, ImageInput, MediaInfo, Request, RequestOptions, VideoInput};
 
 /// Turns requests into model inputs. `Send + Sync`.
 pub struct Processor {
@@ -65,12 +64,6 @@ pub struct ImagePlan {
 
 /// Tokens of template and question that a plan assumes around an image.
 const PLAN_TEXT_TOKENS: usize = 64;
-
-/// Where the media of a request are, after the sources in its messages are put in.
-struct Media<'r> {
-    images: Vec<Cow<'r, ImageInput>>,
-    videos: Vec<Cow<'r, VideoInput>>,
-}
 
 impl Processor {
     /// Loads tokenizer and template of a package.
@@ -173,7 +166,7 @@ impl Processor {
         request: &Request,
         options: &RequestOptions,
     ) -> Result<Prepared, Error> {
-        let (prompt, media, warnings) = self.render(request, options)?;
+        let Rendered { prompt, media, warnings } = render(&self.template, request, options)?;
         let max_input_tokens = options.max_input_tokens.or(self.package.generation.max_input_tokens);
         let mut decode = Duration::ZERO;
         let mut resize = Duration::ZERO;
@@ -282,40 +275,6 @@ impl Processor {
         };
         video.frames.iter().enumerate().map(load).collect()
     }
-
-    /// The prompt's text, the media in the order of its placeholders, and warnings.
-    fn render<'r>(
-        &self,
-        request: &'r Request,
-        options: &RequestOptions,
-    ) -> Result<(String, Media<'r>, Vec<String>), Error> {
-        let given = || Media {
-            images: request.images.iter().map(Cow::Borrowed).collect(),
-            videos: request.videos.iter().map(Cow::Borrowed).collect(),
-        };
-        let strict = options.strict_prompt.unwrap_or(false);
-        let verbatim = |prompt: &str| {
-            let (n_images, n_videos) = (request.images.len(), request.videos.len());
-            let (prompt, warning) = written_out::complete(prompt, n_images, n_videos, strict)?;
-            Ok((prompt, given(), warning.into_iter().collect()))
-        };
-        let options = RenderOptions {
-            add_generation_prompt: true,
-            add_vision_id: options.add_vision_id.unwrap_or(false),
-        };
-        match &request.prompt {
-            PromptInput::Raw(prompt) => verbatim(prompt),
-            PromptInput::Question(text) if written_out::is_written_out(text) => verbatim(text),
-            PromptInput::Question(question) => {
-                let message = Message::question(question, request.images.len(), request.videos.len());
-                Ok((self.template.render(&[message], &options)?, given(), Vec::new()))
-            }
-            PromptInput::Messages(messages) => {
-                let media = fill_sources(messages, request)?;
-                Ok((self.template.render(messages, &options)?, media, Vec::new()))
-            }
-        }
-    }
 }
 
 /// Refuses what does not fit into the free memory, before any of it is asked for.
@@ -326,68 +285,6 @@ pub(crate) fn fits_into(available_bytes: Option<u64>, needed_bytes: u64) -> Resu
         }
         _ => Ok(()),
     }
-}
-
-/// Sources named in messages are opened; parts without one take the request's media in order.
-fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<Media<'r>, Error> {
-    let (mut given_images, mut given_videos) = (request.images.iter(), request.videos.iter());
-    let mut media = Media { images: Vec::new(), videos: Vec::new() };
-    let (mut open_images, mut open_videos) = (0, 0);
-    let parts = messages.iter().flat_map(|m| match &m.content {
-        Content::Parts(parts) => parts.as_slice(),
-        Content::Text(_) => &[],
-    });
-    for part in parts {
-        match part {
-            ContentPart::Image(image) => match &image.source {
-                Some(source) => media.images.push(Cow::Owned(source_path(source)?)),
-                None => {
-                    open_images += 1;
-                    media.images.extend(given_images.next().map(Cow::Borrowed));
-                }
-            },
-            ContentPart::Video(video) => match &video.source {
-                VideoSource::Frames(frames) => {
-                    let frames = frames.iter().map(|f| source_path(f)).collect::<Result<_, _>>()?;
-                    media.videos.push(Cow::Owned(VideoInput { frames }));
-                }
-                VideoSource::File(file) => {
-                    return Err(Error::Source {
-                        input: file.clone(),
-                        reason: "video files are not read; give the video as a list of frames".to_owned(),
-                    });
-                }
-                VideoSource::None => {
-                    open_videos += 1;
-                    media.videos.extend(given_videos.next().map(Cow::Borrowed));
-                }
-            },
-            _ => {}
-        }
-    }
-    let counts = [("image", open_images, request.images.len()), ("video", open_videos, request.videos.len())];
-    for (kind, placeholders, given) in counts {
-        if placeholders != given {
-            return Err(Error::Media { kind, placeholders, given });
-        }
-    }
-    Ok(media)
-}
-
-/// A local path from a path or a `file://` URL.
-fn source_path(source: &str) -> Result<ImageInput, Error> {
-    if let Some(path) = source.strip_prefix("file://") {
-        return Ok(ImageInput::from(path));
-    }
-    let remote = ["http://", "https://", "data:", "s3://"].iter().any(|scheme| source.starts_with(scheme));
-    if remote {
-        let input = source.chars().take(80).collect();
-        return Err(Error::Source {
-            input,
-            reason: "only local files are read; download it first".to_owned(),
-        });
-    }
-    Ok(ImageInput::from(source))
 }
 
 fn input_name(input: &ImageInput, kind: &str, index: usize) -> String {

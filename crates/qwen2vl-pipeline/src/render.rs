@@ -1,0 +1,114 @@
+//! The prompt of a request as the model's template writes it, and its media in the order of the placeholders.
+
+use std::borrow::Cow;
+
+use qwen2vl_tokenizer::{ChatTemplate, Content, ContentPart, Message, RenderOptions, VideoSource};
+
+use crate::{Error, ImageInput, PromptInput, Request, RequestOptions, VideoInput, written_out};
+
+/// A request's prompt, not yet encoded.
+pub(crate) struct Rendered<'r> {
+    pub prompt: String,
+    pub media: Media<'r>,
+    /// What was put right.
+    pub warnings: Vec<String>,
+}
+
+/// The media of a request, after the sources in its messages are put in.
+pub(crate) struct Media<'r> {
+    pub images: Vec<Cow<'r, ImageInput>>,
+    pub videos: Vec<Cow<'r, VideoInput>>,
+}
+
+/// Writes the prompt of a request.
+pub(crate) fn render<'r>(
+    template: &ChatTemplate,
+    request: &'r Request,
+    options: &RequestOptions,
+) -> Result<Rendered<'r>, Error> {
+    let (n_images, n_videos) = (request.images.len(), request.videos.len());
+    let given = || Media {
+        images: request.images.iter().map(Cow::Borrowed).collect(),
+        videos: request.videos.iter().map(Cow::Borrowed).collect(),
+    };
+    let strict = options.strict_prompt.unwrap_or(false);
+    let verbatim = |prompt: &str| {
+        let (prompt, warning) = written_out::complete(prompt, n_images, n_videos, strict)?;
+        Ok(Rendered { prompt, media: given(), warnings: warning.into_iter().collect() })
+    };
+    let options =
+        RenderOptions { add_generation_prompt: true, add_vision_id: options.add_vision_id.unwrap_or(false) };
+    let by_template = |messages: &[Message], media| {
+        Ok(Rendered { prompt: template.render(messages, &options)?, media, warnings: Vec::new() })
+    };
+    match &request.prompt {
+        PromptInput::Raw(prompt) => verbatim(prompt),
+        PromptInput::Question(text) if written_out::is_written_out(text) => verbatim(text),
+        PromptInput::Question(question) => {
+            by_template(&[Message::question(question, n_images, n_videos)], given())
+        }
+        PromptInput::Messages(messages) => by_template(messages, fill_sources(messages, request)?),
+    }
+}
+
+/// Sources named in messages are opened; parts without one take the request's media in order.
+fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<Media<'r>, Error> {
+    let (mut given_images, mut given_videos) = (request.images.iter(), request.videos.iter());
+    let mut media = Media { images: Vec::new(), videos: Vec::new() };
+    let (mut open_images, mut open_videos) = (0, 0);
+    let parts = messages.iter().flat_map(|m| match &m.content {
+        Content::Parts(parts) => parts.as_slice(),
+        Content::Text(_) => &[],
+    });
+    for part in parts {
+        match part {
+            ContentPart::Image(image) => match &image.source {
+                Some(source) => media.images.push(Cow::Owned(source_path(source)?)),
+                None => {
+                    open_images += 1;
+                    media.images.extend(given_images.next().map(Cow::Borrowed));
+                }
+            },
+            ContentPart::Video(video) => match &video.source {
+                VideoSource::Frames(frames) => {
+                    let frames = frames.iter().map(|f| source_path(f)).collect::<Result<_, _>>()?;
+                    media.videos.push(Cow::Owned(VideoInput { frames }));
+                }
+                VideoSource::File(file) => {
+                    return Err(Error::Source {
+                        input: file.clone(),
+                        reason: "video files are not read; give the video as a list of frames".to_owned(),
+                    });
+                }
+                VideoSource::None => {
+                    open_videos += 1;
+                    media.videos.extend(given_videos.next().map(Cow::Borrowed));
+                }
+            },
+            _ => {}
+        }
+    }
+    let counts = [("image", open_images, request.images.len()), ("video", open_videos, request.videos.len())];
+    for (kind, placeholders, given) in counts {
+        if placeholders != given {
+            return Err(Error::Media { kind, placeholders, given });
+        }
+    }
+    Ok(media)
+}
+
+/// A local path from a path or a `file://` URL.
+fn source_path(source: &str) -> Result<ImageInput, Error> {
+    if let Some(path) = source.strip_prefix("file://") {
+        return Ok(ImageInput::from(path));
+    }
+    let remote = ["http://", "https://", "data:", "s3://"].iter().any(|scheme| source.starts_with(scheme));
+    if remote {
+        let input = source.chars().take(80).collect();
+        return Err(Error::Source {
+            input,
+            reason: "only local files are read; download it first".to_owned(),
+        });
+    }
+    Ok(ImageInput::from(source))
+}
