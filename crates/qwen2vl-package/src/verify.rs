@@ -75,9 +75,9 @@ fn verify_source(path: &Path) -> Result<Option<(&'static str, String)>, Error> {
     if path.is_file() {
         let bytes = File::open(path).and_then(Bytes::of_file).map_err(read)?;
         let mut archive = Archive::open(path, bytes.window())?;
-        let (files, total) = read_all(&mut archive)?;
-        let side = verify_side_files(&mut archive)?;
-        return Ok(Some(("zip", format!("{files} files, {total} bytes, checksums right{side}"))));
+        let all = ReadAll::of(&mut archive)?;
+        let detail = format!("{} files, {} bytes, checksums right{}", all.files, all.bytes, all.side_files());
+        return Ok(Some(("zip", detail)));
     }
     if !path.is_dir() || export::is_at(path) {
         return Ok(None);
@@ -86,35 +86,48 @@ fn verify_source(path: &Path) -> Result<Option<(&'static str, String)>, Error> {
     match detect(&mut folder)? {
         Layout::Export { .. } => Ok(None),
         Layout::Annotator(_) => {
-            let side = verify_side_files(&mut folder)?;
-            Ok(Some(("saved annotator", format!("{} files{side}", folder.entries().len()))))
+            let all = ReadAll::of(&mut folder)?;
+            Ok(Some(("saved annotator", format!("{} files{}", all.files, all.side_files()))))
         }
     }
 }
 
-/// Reads every file to its end, where a zip's checksums are compared; how many, and their bytes.
-fn read_all(tree: &mut dyn FileTree) -> Result<(usize, u64), Error> {
-    let mut total = 0;
-    for index in 0..tree.entries().len() {
-        let size = tree.entries()[index].size;
-        let read = copy_exact(&mut tree.read(index)?, size, &mut std::io::sink());
-        read.map_err(|error| match error {
-            CopyError::Read(e) | CopyError::Write(e) => tree.read_error(index, e),
-            CopyError::Size(problem) => tree.read_error(index, std::io::Error::other(problem)),
-        })?;
-        total += size;
-    }
-    Ok((tree.entries().len(), total))
+/// What was read of a package, every file to its end.
+struct ReadAll {
+    files: usize,
+    bytes: u64,
+    /// Files that were compared with Hadoop's side files.
+    with_sums: usize,
 }
 
-fn verify_side_files(tree: &mut dyn FileTree) -> Result<String, Error> {
-    let mut checked = 0;
-    for index in 0..tree.entries().len() {
-        if !tree.entries()[index].split().1.starts_with('.') && spark::verify_file(tree, index)? {
-            checked += 1;
+impl ReadAll {
+    /// Reads everything once: at their ends a zip's checksums are compared, and side files on the way.
+    fn of(tree: &mut dyn FileTree) -> Result<Self, Error> {
+        let mut all = Self { files: tree.entries().len(), bytes: 0, with_sums: 0 };
+        for index in 0..all.files {
+            let size = tree.entries()[index].size;
+            let is_side_file = tree.entries()[index].split().1.starts_with('.');
+            let sums = if is_side_file { None } else { spark::checksums(tree, index)? };
+            let read = match &sums {
+                Some(sums) => copy_exact(&mut sums.verify(tree.read(index)?), size, &mut std::io::sink()),
+                None => copy_exact(&mut tree.read(index)?, size, &mut std::io::sink()),
+            };
+            read.map_err(|error| match error {
+                CopyError::Read(e) => spark::read_error(tree, index, e),
+                other => other.of(tree, index, tree.path()),
+            })?;
+            all.bytes += size;
+            all.with_sums += usize::from(sums.is_some());
+        }
+        Ok(all)
+    }
+
+    fn side_files(&self) -> String {
+        match self.with_sums {
+            0 => String::new(),
+            n => format!(", {n} of them as their .crc files say"),
         }
     }
-    Ok(if checked > 0 { format!(", {checked} of them as their .crc files say") } else { String::new() })
 }
 
 /// Checks unpacked files against what was noted of them.

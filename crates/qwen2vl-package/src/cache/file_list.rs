@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::files::{CopyError, FileTree, copy};
+use crate::files::{CopyError, FileTree, check_size, copy};
 
 /// The list's name in an unpacked folder.
 pub(crate) const LIST_FILE: &str = ".unpacked.json";
@@ -99,15 +99,7 @@ impl FileList {
             std::fs::create_dir_all(parent).map_err(|source| Error::Cache { path: path.clone(), source })?;
         }
         let copied = self.copy_from(&mut tree.read(index)?, size, folder, name);
-        let copied = copied.and_then(|copied| match size - copied {
-            0 => Ok(()),
-            left => Err(CopyError::Size(format!("ends {left} bytes before its {size} bytes"))),
-        });
-        copied.map_err(|error| match error {
-            CopyError::Read(e) => tree.read_error(index, e),
-            CopyError::Size(problem) => tree.read_error(index, io::Error::other(problem)),
-            CopyError::Write(source) => Error::Cache { path, source },
-        })
+        copied.and_then(|copied| check_size(copied, size)).map_err(|e| e.of(tree, index, &path))
     }
 
     /// Copies a content of at most `most` bytes into `folder`; how many it has.

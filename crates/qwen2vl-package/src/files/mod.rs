@@ -68,6 +68,18 @@ pub(crate) trait FileTree {
     }
 }
 
+/// The indices of the files whose folder and name `belongs` accepts, by name.
+pub(crate) fn select(tree: &dyn FileTree, belongs: impl Fn(&str, &str) -> bool) -> Vec<usize> {
+    let entries = tree.entries();
+    let accepted = |index: &usize| {
+        let (folder, file) = entries[*index].split();
+        belongs(folder, file)
+    };
+    let mut files: Vec<usize> = (0..entries.len()).filter(accepted).collect();
+    files.sort_by(|a, b| entries[*a].name.cmp(&entries[*b].name));
+    files
+}
+
 /// What went wrong while copying.
 #[derive(Debug)]
 pub(crate) enum CopyError {
@@ -75,6 +87,25 @@ pub(crate) enum CopyError {
     /// More, or fewer, bytes than the size that was promised.
     Size(String),
     Write(std::io::Error),
+}
+
+impl CopyError {
+    /// The error of a file of a tree that was to be copied to `target`.
+    pub fn of(self, tree: &dyn FileTree, index: usize, target: &Path) -> Error {
+        match self {
+            Self::Read(e) => tree.read_error(index, e),
+            Self::Size(problem) => tree.read_error(index, std::io::Error::other(problem)),
+            Self::Write(source) => Error::Cache { path: target.to_owned(), source },
+        }
+    }
+}
+
+/// Checks that a copy has the size that was promised.
+pub(crate) fn check_size(copied: u64, size: u64) -> Result<(), CopyError> {
+    match size - copied {
+        0 => Ok(()),
+        left => Err(CopyError::Size(format!("ends {left} bytes before its {size} bytes"))),
+    }
 }
 
 /// Bytes copied at a time.
@@ -124,10 +155,8 @@ pub(crate) fn copy_exact(
     size: u64,
     writer: &mut impl Write,
 ) -> Result<u32, CopyError> {
-    match copy(reader, size, writer)? {
-        (copied, crc32) if copied == size => Ok(crc32),
-        (copied, _) => Err(CopyError::Size(format!("ends {} bytes before its {size} bytes", size - copied))),
-    }
+    let (copied, crc32) = copy(reader, size, writer)?;
+    check_size(copied, size).map(|()| crc32)
 }
 
 #[cfg(test)]

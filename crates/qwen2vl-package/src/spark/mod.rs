@@ -17,7 +17,7 @@ use qwen2vl_spark_files::checksum::{Checksums, Verifier, side_file_name};
 use qwen2vl_spark_files::ml_metadata::Metadata;
 
 use crate::cache::FileList;
-use crate::files::FileTree;
+use crate::files::{FileTree, select};
 use crate::provenance::{Pipeline, RECORD_FILE, Record, SparkProvenance};
 use crate::{Error, export};
 
@@ -85,18 +85,13 @@ pub(crate) fn unpacked_bytes(tree: &dyn FileTree, annotator: &Annotator) -> u64 
 
 /// The files that make up an annotator's content, for telling it from others: metadata, features, models.
 pub(crate) fn content_files(tree: &dyn FileTree, annotator: &Annotator) -> Vec<usize> {
-    let belongs = |index: &usize| {
-        let entry = &tree.entries()[*index];
-        let (folder, file) = entry.split();
+    select(tree, |folder, file| {
         folder.strip_prefix(annotator.folder.as_str()).is_some_and(|folder| match folder {
             "" => file.starts_with("openvino_"),
             "metadata/" => is_part(file),
             folder => folder.starts_with("fields/") && is_part(file),
         })
-    };
-    let mut files: Vec<usize> = (0..tree.entries().len()).filter(belongs).collect();
-    files.sort_by(|a, b| tree.entries()[*a].name.cmp(&tree.entries()[*b].name));
-    files
+    })
 }
 
 /// The indices of everything that is needed.
@@ -124,13 +119,8 @@ fn check_complete(tree: &dyn FileTree, annotator: &Annotator) -> Result<Parts, E
     }
     let mut found_features = Vec::new();
     for feature in features::NEEDED {
-        let prefix = format!("{folder}fields/{feature}/");
-        let mut parts: Vec<usize> = (0..tree.entries().len())
-            .filter(|i| {
-                tree.entries()[*i].name.strip_prefix(&prefix).is_some_and(|n| is_part(n) && !n.contains('/'))
-            })
-            .collect();
-        parts.sort_by(|a, b| tree.entries()[*a].name.cmp(&tree.entries()[*b].name));
+        let feature_folder = format!("{folder}fields/{feature}/");
+        let parts = select(tree, |folder, file| folder == feature_folder && is_part(file));
         if let Some(parquet) = parts.iter().find(|i| tree.entries()[**i].name.ends_with(".parquet")) {
             return Err(Error::DatasetFormat { path: tree.location(*parquet) });
         }
@@ -169,7 +159,7 @@ pub(crate) fn read_checked(tree: &mut dyn FileTree, index: usize, limit: u64) ->
 }
 
 /// The error for a failed read of a file that is checked and unpacked while it is read.
-fn read_error(tree: &dyn FileTree, index: usize, error: std::io::Error) -> Error {
+pub(crate) fn read_error(tree: &dyn FileTree, index: usize, error: std::io::Error) -> Error {
     let path = tree.location(index);
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<qwen2vl_spark_files::Error>());
     if inner.is_some() {
@@ -185,13 +175,12 @@ fn read_error(tree: &dyn FileTree, index: usize, error: std::io::Error) -> Error
     Error::DamagedZip { path, reason }
 }
 
-/// Checks a file against its side file; whether there was one.
-pub(crate) fn verify_file(tree: &mut dyn FileTree, index: usize) -> Result<bool, Error> {
-    let Some(checksums) = checksums(tree, index)? else { return Ok(false) };
+/// Checks a file against its side file, if it has one.
+fn verify_file(tree: &mut dyn FileTree, index: usize) -> Result<(), Error> {
+    let Some(checksums) = checksums(tree, index)? else { return Ok(()) };
     let path = tree.location(index);
     let reader = tree.read(index)?;
-    verify(&checksums, reader).map_err(|source| Error::SparkFile { path, source })?;
-    Ok(true)
+    verify(&checksums, reader).map_err(|source| Error::SparkFile { path, source })
 }
 
 fn verify(checksums: &Checksums, mut reader: impl Read) -> Result<(), qwen2vl_spark_files::Error> {
