@@ -1,12 +1,11 @@
 //! Vision embeddings and first-token logits against transformers fp32, within stated tolerances.
 
-use qwen2vl_package::{ModelPackage, cache_root};
 use qwen2vl_pipeline::{DecodeOptions, Processor};
 use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, Precision, Prompt};
 use qwen2vl_testkit::{check_all, demo_model_fp32_dir, golden, read_json};
 use serde::Deserialize;
 
-use crate::set::{SET, has_openvino};
+use crate::set::{SET, has_openvino, package};
 
 /// The same arithmetic in another order: f32 sums over at most 1176 terms through three blocks.
 const VISION_TOLERANCE: f32 = 2e-3;
@@ -14,7 +13,7 @@ const VISION_TOLERANCE: f32 = 2e-3;
 const LOGIT_TOLERANCE: f32 = 1e-2;
 
 fn load() -> (Processor, Engine) {
-    let package = ModelPackage::open(&demo_model_fp32_dir(), &cache_root().unwrap()).unwrap();
+    let package = package(&demo_model_fp32_dir());
     let options = EngineOptions { precision: Precision::F32, ..EngineOptions::default() };
     let engine = Engine::load(&package.files, &package.model, &options).unwrap();
     (Processor::new(package, DecodeOptions::default()).unwrap(), engine)

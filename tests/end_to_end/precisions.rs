@@ -4,18 +4,15 @@
 //! optimum-intel gives the vision blocks their quadratic mask: equal answers show that one picture needs none.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use qwen2vl_package::{ModelPackage, cache_root};
-use qwen2vl_pipeline::{Annotator, Precision};
-use qwen2vl_runtime::ModelFiles;
+use qwen2vl_pipeline::Annotator;
 use qwen2vl_testkit::{
-    check_all, demo_model_dir, demo_spark_models_dir, first_difference, golden, precisions_dir, read_jsonl,
+    check_all, demo_model_dir, demo_spark_zip, first_difference, golden, precisions_dir, read_jsonl,
 };
 use serde::Deserialize;
 
 use crate::answers::NEAR_TIE;
-use crate::set::{Item, SET, has_openvino};
+use crate::set::{self, Item, SET, has_openvino};
 
 /// At most one in so many items may be left out as a near-tie.
 const NEAR_TIES: usize = 15;
@@ -28,21 +25,11 @@ struct Row {
     gap: f32,
 }
 
-fn files_in(dir: &Path) -> ModelFiles {
-    let file = |name: &str| dir.join(format!("openvino_{name}_model.xml"));
-    ModelFiles {
-        vision_embeddings: file("vision_embeddings"),
-        vision_embeddings_merger: file("vision_embeddings_merger"),
-        text_embeddings: file("text_embeddings"),
-        language_model: file("language"),
-    }
-}
-
 /// The package of the INT4 export with the models of a variant.
 fn annotator(variant: &str) -> Annotator {
-    let mut package = ModelPackage::open(&demo_model_dir(), &cache_root().unwrap()).unwrap();
+    let mut package = set::package(&demo_model_dir());
     if variant.starts_with("spark") {
-        package.files = files_in(&demo_spark_models_dir());
+        package.files = set::package(&demo_spark_zip()).files;
     }
     let replaced = match variant.split('-').nth(1) {
         Some("text") => Some(&mut package.files.text_embeddings),
@@ -52,7 +39,7 @@ fn annotator(variant: &str) -> Annotator {
     if let Some(model) = replaced {
         *model = precisions_dir().join(format!("{variant}.xml"));
     }
-    Annotator::builder().package(package).precision(Precision::F32).build().unwrap()
+    set::annotator(package)
 }
 
 #[test]

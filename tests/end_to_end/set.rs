@@ -1,8 +1,9 @@
 //! The evaluation set, its goldens, and the two exports of the demo model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use qwen2vl_package::{ModelPackage, cache_root};
 use qwen2vl_pipeline::{Annotator, Precision, Request, VideoInput, library};
 use qwen2vl_testkit::{evaluation, golden, read_jsonl};
 use serde::Deserialize;
@@ -75,12 +76,20 @@ pub fn has_openvino() -> bool {
     found.is_ok()
 }
 
-fn annotator(dir: PathBuf) -> Annotator {
-    Annotator::builder().model(dir).precision(Precision::F32).build().unwrap()
+/// A package, unpacked into the per-user cache if need be.
+pub fn package(path: &Path) -> ModelPackage {
+    ModelPackage::open(path, &cache_root().unwrap()).unwrap()
+}
+
+/// A package in f32 arithmetic.
+pub fn annotator(package: ModelPackage) -> Annotator {
+    Annotator::builder().package(package).precision(Precision::F32).build().unwrap()
 }
 
 /// The INT4 export in f32 arithmetic.
-pub static INT4: LazyLock<Annotator> = LazyLock::new(|| annotator(qwen2vl_testkit::demo_model_dir()));
+pub static INT4: LazyLock<Annotator> =
+    LazyLock::new(|| annotator(package(&qwen2vl_testkit::demo_model_dir())));
 
 /// The fp32 export.
-pub static FP32: LazyLock<Annotator> = LazyLock::new(|| annotator(qwen2vl_testkit::demo_model_fp32_dir()));
+pub static FP32: LazyLock<Annotator> =
+    LazyLock::new(|| annotator(package(&qwen2vl_testkit::demo_model_fp32_dir())));

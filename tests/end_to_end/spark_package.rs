@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use qwen2vl_package::{ModelPackage, PackageKind, cache_root};
-use qwen2vl_pipeline::{Annotator, Precision};
+use qwen2vl_package::{ModelPackage, PackageKind};
+use qwen2vl_pipeline::Annotator;
 use qwen2vl_testkit::{
     demo_model_dir, demo_spark_dir, demo_spark_models_dir, demo_spark_zip, java_zip, multilingual_lines,
 };
 use qwen2vl_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
-use crate::set::{INT4, SET, has_openvino};
+use crate::set::{INT4, SET, annotator, has_openvino, package};
 
 const NEEDED: [&str; 4] = [
     "openvino_language_model",
@@ -20,16 +20,8 @@ const NEEDED: [&str; 4] = [
     "openvino_vision_embeddings_merger_model",
 ];
 
-fn open(path: &Path) -> ModelPackage {
-    ModelPackage::open(path, &cache_root().unwrap()).unwrap()
-}
-
-fn annotator(package: ModelPackage) -> Annotator {
-    Annotator::builder().package(package).precision(Precision::F32).build().unwrap()
-}
-
 /// The package that Spark NLP wrote, with the pixel limit that the demo model was trained with: Spark NLP keeps none.
-static SPARK: LazyLock<Annotator> = LazyLock::new(|| annotator(limited(open(&demo_spark_zip()))));
+static SPARK: LazyLock<Annotator> = LazyLock::new(|| annotator(limited(package(&demo_spark_zip()))));
 
 fn limited(mut package: ModelPackage) -> ModelPackage {
     package.preprocess.pixel_limits.max_pixels = 200_704;
@@ -44,8 +36,8 @@ fn answers(annotator: &Annotator) -> Vec<String> {
 
 #[test]
 fn its_tokenizer_is_that_of_tokenizer_json() {
-    let ours = Tokenizer::from_file(open(&demo_spark_zip()).tokenizer_json).unwrap();
-    let theirs = Tokenizer::from_file(open(&demo_model_dir()).tokenizer_json).unwrap();
+    let ours = Tokenizer::from_file(package(&demo_spark_zip()).tokenizer_json).unwrap();
+    let theirs = Tokenizer::from_file(package(&demo_model_dir()).tokenizer_json).unwrap();
     let lines = multilingual_lines();
     assert!(lines.len() >= 10_000);
     let mut different = Vec::new();
@@ -82,7 +74,7 @@ fn it_answers_as_its_models_in_a_folder() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let package = open(&export_for_spark(dir.path()));
+    let package = package(&export_for_spark(dir.path()));
     assert_eq!(package.provenance.kind, PackageKind::SparkExport);
     assert_eq!(answers(&annotator(package)), answers(&SPARK));
 }
