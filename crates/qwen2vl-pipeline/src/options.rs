@@ -153,6 +153,7 @@ impl RequestOptions {
             stop_token_ids: list(&self.stop_token_ids, &model.stop_token_ids),
             logprobs: self.logprobs.or(model.logprobs),
             seed: self.seed.unwrap_or(model.seed),
+            ..GenerationConfig::default()
         }
     }
 }

@@ -93,6 +93,7 @@ impl Engine {
             prompt,
             config,
             self.config.max_position_embeddings,
+            None,
             cancel,
             on_token,
         )

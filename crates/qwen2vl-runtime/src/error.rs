@@ -83,6 +83,32 @@ pub enum Error {
     /// A prompt without tokens.
     #[error("the prompt is empty: give at least one token")]
     EmptyPrompt,
+    /// A session that holds all of the prompt already, or more.
+    #[error(
+        "the prompt has {prompt_tokens} tokens and the session holds {past_tokens}: nothing is left to run"
+    )]
+    NothingToRun {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Tokens of the session.
+        past_tokens: usize,
+    },
+    /// Rows that do not fit the session or their tokens.
+    #[error("{tokens} tokens cannot continue rows {parents:?} of a session with {rows} rows")]
+    Rows {
+        /// The rows to continue.
+        parents: Vec<usize>,
+        /// Tokens given, the same number for each row.
+        tokens: usize,
+        /// Rows of the session.
+        rows: usize,
+    },
+    /// A constraint cannot be kept.
+    #[error("the answer cannot keep to its format: {reason}")]
+    Constraint {
+        /// Why.
+        reason: String,
+    },
     /// A token id outside the embedding table.
     #[error("token id {id} is outside the model's vocabulary of {vocab_size}")]
     TokenId {

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use qwen2vl_types::TokenId;
 use serde::Serialize;
 
-use crate::{CancelToken, Error, GenerationConfig, LanguageSession, Logprobs, Prompt, Sampler};
+use crate::{CancelToken, Constraint, Error, GenerationConfig, LanguageSession, Logprobs, Prompt, Sampler};
+
+/// Sees every token of an answer as it comes, and may end it.
+pub type OnToken<'f> = dyn FnMut(TokenId) -> ControlFlow<()> + 'f;
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,20 +53,76 @@ pub struct Generation {
 
 /// Answers a prompt. `on_token` sees every token of the answer as it comes and may end it.
 ///
+/// Tokens that `constraint` forces go into the next step together with the one before them; where log-probabilities are
+/// asked for, they are computed one by one. Of `config`, `num_beams` and `num_return_sequences` are not looked at:
+/// [`crate::generate_all`] does.
+///
 /// # Errors
 ///
 /// [`Error::InvalidOption`] for options out of range, [`Error::EmptyPrompt`], [`Error::InputTooLong`],
 /// [`Error::ContextExceeded`] if the prompt leaves no room within `context_tokens`, [`Error::NothingAllowed`] if the
-/// options exclude every token, and what the session reports.
+/// options exclude every token, and what session and constraint report.
 pub fn generate(
     session: &mut dyn LanguageSession,
     prompt: &Prompt<'_>,
     config: &GenerationConfig,
     context_tokens: usize,
+    constraint: Option<Box<dyn Constraint>>,
     cancel: &CancelToken,
-    on_token: &mut dyn FnMut(TokenId) -> ControlFlow<()>,
+    on_token: &mut OnToken<'_>,
 ) -> Result<Generation, Error> {
-    let mut sampler = Sampler::new(config, prompt.input_ids)?;
+    let limit = new_tokens(prompt, config, context_tokens)?;
+    let sampler = Sampler::new(config, prompt.input_ids)?;
+    let Some(start) = Start::run(session, prompt, cancel)? else {
+        return Ok(Generation::cancelled(config));
+    };
+    Answering { prompt, config, limit, sampler, constraint, cancel, on_token }.run(session, start)
+}
+
+/// What a prompt's pass leaves behind.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    /// Of the prompt's last position.
+    pub logits: Vec<f32>,
+    pub prefill: Duration,
+}
+
+impl Start {
+    /// Runs a prompt; `None` when cancelled.
+    pub fn run(
+        session: &mut dyn LanguageSession,
+        prompt: &Prompt<'_>,
+        cancel: &CancelToken,
+    ) -> Result<Option<Self>, Error> {
+        if cancel.is_cancelled() {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let logits = session.prefill(prompt, cancel)?.map(|logits| logits.to_vec());
+        Ok(logits.map(|logits| Self { logits, prefill: started.elapsed() }))
+    }
+}
+
+impl Generation {
+    /// The answer of a request that ended before its first token.
+    pub(crate) fn cancelled(config: &GenerationConfig) -> Self {
+        Self {
+            token_ids: Vec::new(),
+            finish_reason: FinishReason::Cancelled,
+            prefill: Duration::ZERO,
+            generate: Duration::ZERO,
+            logprobs: config.logprobs.map(|_| Logprobs::default()),
+        }
+    }
+}
+
+/// The most tokens that the answer to a prompt may have.
+pub(crate) fn new_tokens(
+    prompt: &Prompt<'_>,
+    config: &GenerationConfig,
+    context_tokens: usize,
+) -> Result<usize, Error> {
+    config.validate()?;
     let prompt_tokens = prompt.input_ids.len();
     if prompt_tokens == 0 {
         return Err(Error::EmptyPrompt);
@@ -72,48 +131,106 @@ pub fn generate(
     if prompt_tokens >= context_tokens {
         return Err(Error::ContextExceeded { prompt_tokens, limit: context_tokens });
     }
-    let limit = config.max_new_tokens.min(context_tokens - prompt_tokens);
+    Ok(config.max_new_tokens.min(context_tokens - prompt_tokens))
+}
 
-    let started = Instant::now();
-    let mut answer = Generation {
-        token_ids: Vec::new(),
-        finish_reason: FinishReason::Cancelled,
-        prefill: Duration::ZERO,
-        generate: Duration::ZERO,
-        logprobs: config.logprobs.map(|_| Logprobs::default()),
-    };
-    if cancel.is_cancelled() {
-        return Ok(answer);
+/// One answer in the making.
+pub(crate) struct Answering<'a, 'f> {
+    pub prompt: &'a Prompt<'a>,
+    pub config: &'a GenerationConfig,
+    /// The most tokens of the answer, at least 1.
+    pub limit: usize,
+    pub sampler: Sampler,
+    pub constraint: Option<Box<dyn Constraint>>,
+    pub cancel: &'a CancelToken,
+    pub on_token: &'a mut OnToken<'f>,
+}
+
+impl Answering<'_, '_> {
+    /// Goes on where the session stands: behind the prompt.
+    pub fn run(mut self, session: &mut dyn LanguageSession, mut start: Start) -> Result<Generation, Error> {
+        let started = Instant::now();
+        let mut answer = Generation { prefill: start.prefill, ..Generation::cancelled(self.config) };
+        let mut logits = start.logits.as_mut_slice();
+        // Tokens of the answer that the session has not run yet.
+        let mut pending = Vec::new();
+        answer.finish_reason = loop {
+            if let Some(reason) = self.force(&mut answer.token_ids, &mut pending)? {
+                break reason;
+            }
+            if self.cancel.is_cancelled() {
+                break FinishReason::Cancelled;
+            }
+            if !pending.is_empty() {
+                let before = self.prompt.input_ids.len() + answer.token_ids.len() - pending.len();
+                logits = session.decode(&[0], &pending, before as i64 + self.prompt.rope_delta)?;
+                pending.clear();
+            }
+            if let Some(constraint) = &mut self.constraint {
+                constraint.mask(logits, self.limit - answer.token_ids.len())?;
+            }
+            let token = self.sampler.sample(logits)?;
+            if self.config.stop_token_ids.contains(&token) {
+                break self.stopped();
+            }
+            if let Some(constraint) = &mut self.constraint {
+                constraint.commit(token)?;
+            }
+            pending.push(token);
+            if let Some(reason) = self.take(token, &mut answer.token_ids) {
+                break reason;
+            }
+        };
+        answer.generate = started.elapsed();
+        answer.logprobs = self.sampler.into_logprobs();
+        if let Some(logprobs) = &mut answer.logprobs {
+            // The stop token is not part of the answer.
+            logprobs.truncate(answer.token_ids.len());
+        }
+        Ok(answer)
     }
-    let logits = session.prefill(prompt, cancel)?;
-    answer.prefill = started.elapsed();
-    let Some(mut logits) = logits else {
-        return Ok(answer);
-    };
-    answer.finish_reason = loop {
-        let step = answer.token_ids.len();
-        let token = sampler.sample(logits)?;
-        if config.stop_token_ids.contains(&token) {
-            break FinishReason::Stop;
+
+    /// Appends what the constraint forces.
+    fn force(
+        &mut self,
+        token_ids: &mut Vec<TokenId>,
+        pending: &mut Vec<TokenId>,
+    ) -> Result<Option<FinishReason>, Error> {
+        let Some(constraint) = &mut self.constraint else { return Ok(None) };
+        if constraint.is_finished() {
+            return Ok(Some(self.stopped()));
         }
-        answer.token_ids.push(token);
-        if on_token(token).is_break() {
-            break FinishReason::Cancelled;
+        if self.config.logprobs.is_some() {
+            return Ok(None);
         }
-        if answer.token_ids.len() == limit {
-            break FinishReason::Length;
+        let forced = constraint.forced(self.limit - token_ids.len())?;
+        let finished = constraint.is_finished();
+        for token in forced {
+            self.sampler.push(token);
+            pending.push(token);
+            if let Some(reason) = self.take(token, token_ids) {
+                return Ok(Some(reason));
+            }
         }
-        if cancel.is_cancelled() {
-            break FinishReason::Cancelled;
-        }
-        let position = (prompt_tokens + step) as i64 + prompt.rope_delta;
-        logits = session.decode(token, position)?;
-    };
-    answer.generate = started.elapsed() - answer.prefill;
-    answer.logprobs = sampler.into_logprobs();
-    if let Some(logprobs) = &mut answer.logprobs {
-        // The stop token is not part of the answer.
-        logprobs.truncate(answer.token_ids.len());
+        Ok(finished.then(|| self.stopped()))
     }
-    Ok(answer)
+
+    /// Adds a token to the answer; the reason if it was the last.
+    fn take(&mut self, token: TokenId, token_ids: &mut Vec<TokenId>) -> Option<FinishReason> {
+        token_ids.push(token);
+        if (self.on_token)(token).is_break() {
+            return Some(FinishReason::Cancelled);
+        }
+        if token_ids.len() < self.limit {
+            return None;
+        }
+        let finished = self.constraint.as_ref().is_some_and(|c| c.is_finished());
+        Some(if finished { self.stopped() } else { FinishReason::Length })
+    }
+
+    /// The reason of an answer that ended by itself.
+    fn stopped(&self) -> FinishReason {
+        let closed = self.constraint.as_ref().is_some_and(|c| c.closed_early());
+        if closed { FinishReason::Length } else { FinishReason::Stop }
+    }
 }

@@ -51,6 +51,14 @@ pub struct GenerationConfig {
     pub logprobs: Option<usize>,
     /// Seed of the draws: the same seed gives the same answer, whatever else is asked at the time.
     pub seed: u64,
+    /// Beams that are followed at once, 1 to 64; 1 is no beam search. Beams are not drawn: `do_sample` must be off.
+    pub num_beams: usize,
+    /// Exponent of a beam's length, by which its score is divided; finite. Unused without beams.
+    pub length_penalty: f32,
+    /// When beam search ends. Unused without beams.
+    pub early_stopping: EarlyStopping,
+    /// Answers to a prompt, 1 to 64; more than one need `do_sample`, or as many beams.
+    pub num_return_sequences: usize,
 }
 
 impl Default for GenerationConfig {
@@ -73,10 +81,28 @@ impl Default for GenerationConfig {
             stop_token_ids: Vec::new(),
             logprobs: None,
             seed: 0,
+            num_beams: 1,
+            length_penalty: 1.0,
+            early_stopping: EarlyStopping::Heuristic,
+            num_return_sequences: 1,
         }
     }
 }
 
+/// When beam search ends, once there are as many ended beams as `num_beams`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EarlyStopping {
+    /// When the best open beam's score as it stands is below the worst ended one's: `False` in Hugging Face.
+    #[default]
+    Heuristic,
+    /// At once: `True`.
+    Yes,
+    /// When no open beam can reach the worst ended one's score any more: `"never"`.
+    Never,
+}
+
+/// Each row has a KV cache of its own.
+const MOST_ROWS: usize = 64;
 /// Bounds the memory that a long answer's report takes.
 const MOST_LOGPROBS: usize = 100;
 /// Far beyond what settles any choice; with it, sums of logits stay finite.
@@ -109,9 +135,32 @@ impl GenerationConfig {
             let allowed = format!("0 to max_new_tokens, {}", self.max_new_tokens);
             check("min_new_tokens", &self.min_new_tokens, false, allowed)?;
         }
+        self.validate_sequences()?;
         check("max_input_tokens", &0, self.max_input_tokens != Some(0), "1 or more")?;
         let logprobs = self.logprobs.unwrap_or(0);
         check("logprobs", &logprobs, logprobs <= MOST_LOGPROBS, "0 to 100")
+    }
+
+    /// Checks beams and number of answers, which bear on each other.
+    fn validate_sequences(&self) -> Result<(), Error> {
+        let (beams, sequences) = (self.num_beams, self.num_return_sequences);
+        check("num_beams", &beams, (1..=MOST_ROWS).contains(&beams), "1 to 64")?;
+        check("num_return_sequences", &sequences, (1..=MOST_ROWS).contains(&sequences), "1 to 64")?;
+        check("length_penalty", &self.length_penalty, self.length_penalty.is_finite(), "a finite number")?;
+        if beams > 1 {
+            let allowed = format!("1 to num_beams, {beams}");
+            check("num_return_sequences", &sequences, sequences <= beams, allowed)?;
+            check("num_beams", &beams, !self.do_sample, "1 with do_sample: beams are not drawn")?;
+            let allowed = "unset with num_beams over 1: the score of a beam is that of the whole answer";
+            return check("logprobs", &self.logprobs.unwrap_or(0), self.logprobs.is_none(), allowed);
+        }
+        let differ = sequences == 1 || self.do_sample;
+        check(
+            "num_return_sequences",
+            &sequences,
+            differ,
+            "1 without do_sample and num_beams: all would be the same",
+        )
     }
 
     /// Checks the token ids of options against a model's vocabulary.
@@ -197,6 +246,19 @@ mod tests {
                 "min_new_tokens is 9, allowed is 0 to max_new_tokens, 8",
             ),
             (with(|c| c.max_input_tokens = Some(0)), "max_input_tokens is 0, allowed is 1 or more"),
+            (with(|c| c.num_beams = 0), "num_beams is 0, allowed is 1 to 64"),
+            (with(|c| c.num_return_sequences = 65), "num_return_sequences is 65, allowed is 1 to 64"),
+            (
+                with(|c| c.num_return_sequences = 2),
+                "num_return_sequences is 2, allowed is 1 without do_sample",
+            ),
+            (
+                with(|c| (c.num_beams, c.num_return_sequences) = (2, 3)),
+                "num_return_sequences is 3, allowed is 1 to num_beams, 2",
+            ),
+            (with(|c| (c.num_beams, c.do_sample) = (2, true)), "num_beams is 2, allowed is 1 with do_sample"),
+            (with(|c| (c.num_beams, c.logprobs) = (2, Some(1))), "logprobs is 1, allowed is unset"),
+            (with(|c| c.length_penalty = f32::INFINITY), "length_penalty is inf"),
             (with(|c| c.logprobs = Some(101)), "logprobs is 101, allowed is 0 to 100"),
             (
                 with(|c| c.suppress_tokens = vec![3, 300]),

@@ -1,4 +1,5 @@
-//! The waist of the crate: what the generation loop needs of a language model, so that it runs on a scripted one.
+//! The waist of the crate: what the generation loops need of a language model, so that they run on a scripted one, and
+//! what may narrow its choice.
 
 use qwen2vl_types::TokenId;
 
@@ -13,25 +14,75 @@ pub struct Prompt<'a> {
     pub position_ids: &'a [Vec<i64>; 3],
     /// What is added to the number of past tokens for the position of a generated one.
     pub rope_delta: i64,
-    /// Embeddings that replace the image placeholders, in order.
+    /// Embeddings that replace the image placeholders, in order; only of those that the session does not hold yet.
     pub images: &'a [VisionEmbeddings],
-    /// Embeddings that replace the video placeholders, in order.
+    /// Embeddings that replace the video placeholders, in order; only of those that the session does not hold yet.
     pub videos: &'a [VisionEmbeddings],
 }
 
-/// One conversation with a language model: its KV cache and the logits of the last position.
+/// One conversation with a language model: its KV cache, in rows of equal length, and the logits of their last positions.
 pub trait LanguageSession {
     /// Runs the prompt and returns the logits of its last position, `[vocab_size]`; `None` when cancelled midway.
     ///
+    /// What the first row holds already, `input_ids[..past_tokens()]`, is not run again: the caller vouches that it is
+    /// the same. At least one token must be left to run.
+    ///
     /// # Errors
     ///
-    /// If the prompt does not fit the model or inference fails.
+    /// If the prompt does not fit the model or the session, or inference fails.
     fn prefill(&mut self, prompt: &Prompt<'_>, cancel: &CancelToken) -> Result<Option<&mut [f32]>, Error>;
 
-    /// Runs one more token at `position` (on all three axes) and returns the logits after it, `[vocab_size]`.
+    /// Runs tokens in rows, and returns the logits after the last of each, `[rows, vocab_size]`.
+    ///
+    /// Row `i` continues what was row `parents[i]` with `tokens[i * n..(i + 1) * n]`, `n = tokens.len() /
+    /// parents.len()`, at `position..position + n` on all three axes. A row may be continued several times, or not at
+    /// all: then it is gone.
     ///
     /// # Errors
     ///
-    /// If inference fails.
-    fn decode(&mut self, token: TokenId, position: i64) -> Result<&mut [f32], Error>;
+    /// [`Error::Rows`] if rows and tokens do not fit, or what inference reports.
+    fn decode(&mut self, parents: &[usize], tokens: &[TokenId], position: i64) -> Result<&mut [f32], Error>;
+
+    /// Tokens that each row holds.
+    fn past_tokens(&self) -> usize;
+
+    /// Forgets all but the first `past_tokens` tokens of the first row, which alone is left. Does nothing to a session of
+    /// one row that has no more.
+    fn rewind(&mut self, past_tokens: usize);
+}
+
+/// What narrows the choice of tokens while an answer grows, as a grammar does. The runtime knows no text.
+pub trait Constraint: Send {
+    /// Sets the logits of all tokens that may not come next to negative infinity. `remaining` tokens are left, at least 1,
+    /// the next one included: what stays allowed must leave a way to end within them. Stop tokens stay exactly where
+    /// the answer may end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Constraint`].
+    fn mask(&mut self, logits: &mut [f32], remaining: usize) -> Result<(), Error>;
+
+    /// Takes note of a token that was chosen under [`Constraint::mask`] and is no stop token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Constraint`].
+    fn commit(&mut self, token: TokenId) -> Result<(), Error>;
+
+    /// The tokens that have to come now, whatever the model says, at most `remaining`; they need no
+    /// [`Constraint::commit`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Constraint`].
+    fn forced(&mut self, remaining: usize) -> Result<Vec<TokenId>, Error>;
+
+    /// Whether nothing may follow.
+    fn is_finished(&self) -> bool;
+
+    /// Whether it ended what was open because tokens ran low. The answer is then reported as cut by its length.
+    fn closed_early(&self) -> bool;
+
+    /// A copy that goes on by itself.
+    fn fork(&self) -> Box<dyn Constraint>;
 }

@@ -40,6 +40,18 @@ impl Sampler {
         })
     }
 
+    /// The draws of the `index`-th of several answers to one prompt: each has its own, all from one seed.
+    #[must_use]
+    pub fn for_sequence(mut self, index: usize) -> Self {
+        self.rng.set_stream(index as u64);
+        self
+    }
+
+    /// Takes note of a token that was not chosen here.
+    pub fn push(&mut self, token: TokenId) {
+        self.history.push(token);
+    }
+
     /// Chooses a token from `logits [vocab_size]`, which the options may change.
     ///
     /// # Errors

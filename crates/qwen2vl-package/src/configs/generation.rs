@@ -135,8 +135,8 @@ impl GenerationFile {
             max_new_tokens: self.max_new_tokens.map_or(default.max_new_tokens.max(min_new_tokens), size),
             max_input_tokens: self.max_input_tokens.map(size),
             stop_token_ids,
-            logprobs: default.logprobs,
             seed: self.seed.unwrap_or(default.seed),
+            ..default
         }
     }
 

@@ -63,7 +63,7 @@ impl LanguageModel {
             model: self,
             text_embeddings: self.text_embeddings.request()?,
             language_model: self.language_model.request()?,
-            past_tokens: 0,
+            cache: CacheSlots::default(),
             logits: Vec::new(),
         })
     }
@@ -117,25 +117,53 @@ pub(crate) struct StatefulSession<'m> {
     model: &'m LanguageModel,
     text_embeddings: Request,
     language_model: Request,
-    past_tokens: usize,
+    cache: CacheSlots,
     logits: Vec<f32>,
+}
+
+/// The slots of the KV cache, of which the C API lets none be taken away: forgotten ones are masked out, which has the
+/// same effect, since positions are inputs of their own.
+#[derive(Debug, Default)]
+struct CacheSlots {
+    /// Of every slot whether it is attended to, 1 or 0; the same for all rows.
+    mask: Vec<i64>,
+    /// Slots attended to.
+    tokens: usize,
+    rows: usize,
+}
+
+impl CacheSlots {
+    fn push(&mut self, rows: usize, tokens: usize) {
+        self.mask.resize(self.mask.len() + tokens, 1);
+        self.tokens += tokens;
+        self.rows = rows;
+    }
+
+    fn rewind(&mut self, tokens: usize) {
+        self.rows = self.rows.min(1);
+        if tokens < self.tokens {
+            self.mask.iter_mut().filter(|slot| **slot == 1).skip(tokens).for_each(|slot| *slot = 0);
+            self.tokens = tokens;
+        }
+    }
 }
 
 impl LanguageSession for StatefulSession<'_> {
     fn prefill(&mut self, prompt: &Prompt<'_>, cancel: &CancelToken) -> Result<Option<&mut [f32]>, Error> {
-        self.check(prompt)?;
+        let past = self.cache.tokens;
+        self.check(prompt, past)?;
         let config = &self.model.config;
         let mut images = Rows::new(prompt.images);
         let mut videos = Rows::new(prompt.videos);
-        let mut start = 0;
+        let mut start = past;
         let piece = piece_tokens(prompt.input_ids.len(), self.model.prefill_chunk_tokens);
-        for ids in prompt.input_ids.chunks(piece) {
+        for ids in prompt.input_ids[past..].chunks(piece) {
             if cancel.is_cancelled() {
                 return Ok(None);
             }
             let positions = [0, 1, 2].map(|axis: usize| &prompt.position_ids[axis][start..start + ids.len()]);
             start += ids.len();
-            self.forward(ids, positions, |embeddings| {
+            self.forward(&[0], ids, positions, |embeddings| {
                 let rows = embeddings.chunks_exact_mut(config.text.hidden_size);
                 for (&id, row) in ids.iter().zip(rows) {
                     if id == config.image_token_id {
@@ -149,16 +177,34 @@ impl LanguageSession for StatefulSession<'_> {
         Ok(Some(&mut self.logits))
     }
 
-    fn decode(&mut self, token: TokenId, position: i64) -> Result<&mut [f32], Error> {
-        self.forward(&[token], [&[position]; 3], |_| ())?;
+    fn decode(&mut self, parents: &[usize], tokens: &[TokenId], position: i64) -> Result<&mut [f32], Error> {
+        let rows = self.cache.rows;
+        let divides = !parents.is_empty() && !tokens.is_empty() && tokens.len().is_multiple_of(parents.len());
+        if !divides || parents.iter().any(|parent| *parent >= rows) {
+            return Err(Error::Rows { parents: parents.to_vec(), tokens: tokens.len(), rows });
+        }
+        let n = tokens.len() / parents.len();
+        let positions: Vec<i64> = (position..).take(n).collect();
+        self.forward(parents, tokens, [&positions; 3], |_| ())?;
         Ok(&mut self.logits)
+    }
+
+    fn past_tokens(&self) -> usize {
+        self.cache.tokens
+    }
+
+    fn rewind(&mut self, past_tokens: usize) {
+        self.cache.rewind(past_tokens);
     }
 }
 
 impl StatefulSession<'_> {
-    fn check(&self, prompt: &Prompt<'_>) -> Result<(), Error> {
+    fn check(&self, prompt: &Prompt<'_>, past_tokens: usize) -> Result<(), Error> {
         let config = &self.model.config;
         let ids = prompt.input_ids.len();
+        if past_tokens >= ids {
+            return Err(Error::NothingToRun { prompt_tokens: ids, past_tokens });
+        }
         if let Some(axis) = prompt.position_ids.iter().find(|axis| axis.len() != ids) {
             return Err(Error::Positions { ids, positions: axis.len() });
         }
@@ -170,7 +216,7 @@ impl StatefulSession<'_> {
             ("video", config.video_token_id, prompt.videos),
         ];
         for (kind, pad, embeddings) in kinds {
-            let placeholders = prompt.input_ids.iter().filter(|&&id| id == pad).count();
+            let placeholders = prompt.input_ids[past_tokens..].iter().filter(|&&id| id == pad).count();
             let rows = embeddings.iter().map(VisionEmbeddings::n_tokens).sum();
             if placeholders != rows {
                 return Err(Error::Placeholders { kind, placeholders, rows });
@@ -179,22 +225,25 @@ impl StatefulSession<'_> {
         Ok(())
     }
 
-    /// Runs tokens through embedding and language model behind what the cache holds; the logits of the last one stay.
+    /// Runs tokens, `n` for each of the rows that continue `parents`, through embedding and language model behind what
+    /// the cache holds; the logits of the last one of each row stay. `positions` are those of one row.
     fn forward(
         &mut self,
+        parents: &[usize],
         ids: &[TokenId],
         positions: [&[i64]; 3],
         replace_rows: impl FnOnce(&mut [f32]),
     ) -> Result<(), Error> {
-        let (n, hidden) = (ids.len(), self.model.config.text.hidden_size);
-        self.text_embeddings.set_i64(Port::Only, &[1, n], |input| {
+        let (rows, hidden) = (parents.len(), self.model.config.text.hidden_size);
+        let n = ids.len() / rows;
+        self.text_embeddings.set_i64(Port::Only, &[rows, n], |input| {
             for (value, &id) in input.iter_mut().zip(ids) {
                 *value = i64::from(id);
             }
         })?;
         self.text_embeddings.infer()?;
         let (text_embeddings, language_model) = (&mut self.text_embeddings, &mut self.language_model);
-        language_model.set_f32(Port::Named("inputs_embeds"), &[1, n, hidden], |input| {
+        language_model.set_f32(Port::Named("inputs_embeds"), &[rows, n, hidden], |input| {
             text_embeddings.read_f32(Port::Only, |_, values| {
                 if values.len() != input.len() {
                     let detail = format!("it returned {} values, expected {}", values.len(), input.len());
@@ -206,24 +255,39 @@ impl StatefulSession<'_> {
             replace_rows(input);
             Ok::<(), Error>(())
         })?;
-        language_model
-            .set_i64(Port::Named("attention_mask"), &[1, self.past_tokens + n], |mask| mask.fill(1))?;
-        language_model.set_i64(Port::Named("position_ids"), &[3, 1, n], |input| {
-            for (axis, values) in input.chunks_exact_mut(n).zip(positions) {
-                axis.copy_from_slice(values);
+        let past = &self.cache.mask;
+        let slots = past.len() + n;
+        language_model.set_i64(Port::Named("attention_mask"), &[rows, slots], |mask| {
+            for row in mask.chunks_exact_mut(slots) {
+                row[..past.len()].copy_from_slice(past);
+                row[past.len()..].fill(1);
             }
         })?;
-        language_model.set_i32(Port::Named("beam_idx"), &[1], |beam| beam.fill(0))?;
+        language_model.set_i64(Port::Named("position_ids"), &[3, rows, n], |input| {
+            for (axis, values) in input.chunks_exact_mut(rows * n).zip(positions) {
+                axis.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(values));
+            }
+        })?;
+        language_model.set_i32(Port::Named("beam_idx"), &[rows], |beam| {
+            for (value, &parent) in beam.iter_mut().zip(parents) {
+                *value = parent as i32;
+            }
+        })?;
         language_model.infer()?;
-        self.past_tokens += n;
+        self.cache.push(rows, n);
         let (vocab_size, logits) = (self.model.config.vocab_size, &mut self.logits);
         language_model.read_f32(Port::Named("logits"), |dims, values| {
-            if values.len() < vocab_size || !values.len().is_multiple_of(vocab_size) {
-                let detail = format!("it returned logits of shape {dims:?}, expected [1, n, {vocab_size}]");
+            // The adapted graph gives one position of each row, the exported one all.
+            let row_len = values.len() / rows;
+            if row_len < vocab_size || values.len() % rows != 0 || row_len % vocab_size != 0 {
+                let detail =
+                    format!("it returned logits of shape {dims:?}, expected [{rows}, n, {vocab_size}]");
                 return Err(Error::ModelMismatch { model: "language_model", detail });
             }
             logits.clear();
-            logits.extend_from_slice(&values[values.len() - vocab_size..]);
+            for row in values.chunks_exact(row_len) {
+                logits.extend_from_slice(&row[row_len - vocab_size..]);
+            }
             Ok(())
         })?
     }
@@ -248,5 +312,26 @@ impl<'a> Rows<'a> {
         let width = self.embeddings[0].hidden_size;
         self.row += 1;
         &self.embeddings[0].data[(self.row - 1) * width..self.row * width]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgotten_slots_stay_masked_out() {
+        let mut slots = CacheSlots::default();
+        slots.push(1, 4);
+        slots.push(3, 1);
+        slots.rewind(5);
+        assert_eq!((&slots.mask[..], slots.tokens, slots.rows), (&[1; 5][..], 5, 1));
+        slots.rewind(3);
+        slots.push(2, 2);
+        assert_eq!((&slots.mask[..], slots.tokens, slots.rows), (&[1, 1, 1, 0, 0, 1, 1][..], 5, 2));
+        slots.rewind(4);
+        assert_eq!(slots.mask, [1, 1, 1, 0, 0, 1, 0]);
+        slots.rewind(0);
+        assert_eq!((slots.mask, slots.tokens), (vec![0; 7], 0));
     }
 }

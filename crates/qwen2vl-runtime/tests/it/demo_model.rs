@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use qwen2vl_runtime::{
-    CancelToken, Engine, EngineOptions, Error, GenerationConfig, ModelConfig, ModelFiles, Prompt,
+    CancelToken, Engine, EngineOptions, Error, GenerationConfig, LanguageSession, ModelConfig, ModelFiles,
+    Precision, Prompt,
 };
 use qwen2vl_types::GridThw;
 
@@ -35,6 +36,66 @@ fn answers_do_not_depend_on_the_way_they_are_computed() {
     assert_eq!(kept.iter().filter(|n| n.ends_with(".xml")).count(), 1, "the adapted graph is used: {kept:?}");
     assert!(kept.iter().filter(|n| n.ends_with(".blob")).count() >= 4, "compiled models are kept: {kept:?}");
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Logits after `ids` in a session of their own.
+fn fresh(engine: &Engine, ids: &[u32]) -> Vec<f32> {
+    let mut session = engine.session().unwrap();
+    prefill(session.as_mut(), ids)
+}
+
+fn prefill(session: &mut dyn LanguageSession, ids: &[u32]) -> Vec<f32> {
+    let axis: Vec<i64> = (0..ids.len() as i64).collect();
+    let position_ids = [axis.clone(), axis.clone(), axis];
+    let prompt =
+        Prompt { input_ids: ids, position_ids: &position_ids, rope_delta: 0, images: &[], videos: &[] };
+    session.prefill(&prompt, &CancelToken::new()).unwrap().expect("nobody cancelled").to_vec()
+}
+
+#[test]
+fn rows_and_rewound_sessions_are_as_fresh_ones() {
+    if !has_openvino() {
+        return;
+    }
+    let options = || EngineOptions { precision: Precision::F32, ..EngineOptions::default() };
+    let adapted = EngineOptions { cache_dir: Some(cache("rows")), ..options() };
+    for options in [options(), adapted] {
+        let engine = load(&files(), options).unwrap();
+        let vocab_size = engine.config().vocab_size;
+        let mut session = engine.session().unwrap();
+        let check = |logits: &[f32], rows: &[&[u32]], step: &str| {
+            assert_eq!(logits.len(), rows.len() * vocab_size);
+            for (got, ids) in logits.chunks(vocab_size).zip(rows) {
+                let want = fresh(&engine, ids);
+                // Sums in another order.
+                let far = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(far < 1e-4, "{step}, {ids:?}: {far}");
+            }
+        };
+        prefill(session.as_mut(), &[40, 41, 42, 43]);
+        let logits = session.decode(&[0, 0, 0], &[1, 2, 3], 4).unwrap();
+        let row = |last: &[u32]| [&[40, 41, 42, 43], last].concat();
+        check(logits, &[&row(&[1]), &row(&[2]), &row(&[3])], "one row becomes three");
+        let logits = session.decode(&[2, 0, 2, 1], &[5, 6, 7, 8], 5).unwrap();
+        check(logits, &[&row(&[3, 5]), &row(&[1, 6]), &row(&[3, 7]), &row(&[2, 8])], "rows change places");
+        let logits = session.decode(&[3, 1], &[10, 11, 12, 13], 6).unwrap();
+        check(logits, &[&row(&[2, 8, 10, 11]), &row(&[1, 6, 12, 13])], "two tokens in a step");
+        assert_eq!(session.past_tokens(), 8);
+        session.rewind(5);
+        let logits = session.decode(&[0, 0], &[14, 15], 5).unwrap();
+        check(logits, &[&row(&[2, 14]), &row(&[2, 15])], "back in the first row");
+        session.rewind(2);
+        let logits = prefill(session.as_mut(), &[40, 41, 7, 8, 9]);
+        check(&logits, &[&[40, 41, 7, 8, 9]], "another prompt with the same beginning");
+        session.rewind(0);
+        let logits = prefill(session.as_mut(), &[9, 8]);
+        check(&logits, &[&[9, 8]], "from the start");
+
+        let error = session.decode(&[1], &[1], 2).unwrap_err();
+        assert!(matches!(error, Error::Rows { rows: 1, tokens: 1, .. }), "{error}");
+        assert!(session.decode(&[0, 0], &[1], 2).is_err() && session.decode(&[], &[], 2).is_err());
+    }
+    std::fs::remove_dir_all(cache("rows")).unwrap();
 }
 
 #[test]

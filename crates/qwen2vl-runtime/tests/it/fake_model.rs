@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 
 use qwen2vl_runtime::{
-    CancelToken, Error, FinishReason, Generation, GenerationConfig, LanguageSession, Prompt, generate,
+    CancelToken, Constraint, Error, FinishReason, Generation, GenerationConfig, LanguageSession, Prompt,
+    generate, generate_all,
 };
 
 const EOS: u32 = 9;
+const PROMPT: [u32; 3] = [1, 2, 3];
 
 /// Answers with `script`, one token a step, and records the tokens and positions that come back.
 struct Scripted {
@@ -14,12 +16,20 @@ struct Scripted {
     logits: Vec<f32>,
     decoded: Vec<(u32, i64)>,
     prefills: usize,
+    steps: usize,
     finite: bool,
 }
 
 impl Scripted {
     fn new(script: &[u32]) -> Self {
-        Self { script: script.to_vec(), logits: Vec::new(), decoded: Vec::new(), prefills: 0, finite: true }
+        Self {
+            script: script.to_vec(),
+            logits: Vec::new(),
+            decoded: Vec::new(),
+            prefills: 0,
+            steps: 0,
+            finite: true,
+        }
     }
 
     fn next(&mut self) -> &mut [f32] {
@@ -38,14 +48,29 @@ impl LanguageSession for Scripted {
         Ok(if cancel.is_cancelled() { None } else { Some(self.next()) })
     }
 
-    fn decode(&mut self, token: u32, position: i64) -> Result<&mut [f32], Error> {
-        self.decoded.push((token, position));
+    fn decode(&mut self, parents: &[usize], tokens: &[u32], position: i64) -> Result<&mut [f32], Error> {
+        assert_eq!(parents, [0]);
+        self.decoded.extend(tokens.iter().copied().zip(position..));
+        self.steps += 1;
         Ok(self.next())
+    }
+
+    fn past_tokens(&self) -> usize {
+        PROMPT.len() + self.decoded.len()
+    }
+
+    fn rewind(&mut self, past_tokens: usize) {
+        self.decoded.truncate(past_tokens - PROMPT.len());
     }
 }
 
 fn config(max_new_tokens: usize) -> GenerationConfig {
     GenerationConfig { max_new_tokens, stop_token_ids: vec![EOS], ..GenerationConfig::default() }
+}
+
+fn with_prompt<R>(ask: impl FnOnce(&Prompt<'_>) -> R) -> R {
+    let position_ids = [vec![0, 1, 2], vec![0, 1, 2], vec![0, 1, 2]];
+    ask(&Prompt { input_ids: &PROMPT, position_ids: &position_ids, rope_delta: -2, images: &[], videos: &[] })
 }
 
 fn run(
@@ -55,15 +80,7 @@ fn run(
     cancel: &CancelToken,
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Generation, Error> {
-    let position_ids = [vec![0, 1, 2], vec![0, 1, 2], vec![0, 1, 2]];
-    let prompt = Prompt {
-        input_ids: &[1, 2, 3],
-        position_ids: &position_ids,
-        rope_delta: -2,
-        images: &[],
-        videos: &[],
-    };
-    generate(model, &prompt, config, context, cancel, on_token)
+    with_prompt(|prompt| generate(model, prompt, config, context, None, cancel, on_token))
 }
 
 fn plain(model: &mut Scripted, config: &GenerationConfig, context: usize) -> Result<Generation, Error> {
@@ -149,7 +166,7 @@ fn an_empty_prompt_is_an_error() {
         videos: &[],
     };
     let result =
-        generate(&mut Scripted::new(&[4]), &prompt, &config(5), 100, &CancelToken::new(), &mut |_| {
+        generate(&mut Scripted::new(&[4]), &prompt, &config(5), 100, None, &CancelToken::new(), &mut |_| {
             ControlFlow::Continue(())
         });
     assert!(matches!(result, Err(Error::EmptyPrompt)));
@@ -269,4 +286,107 @@ fn a_seed_gives_its_answer_whatever_runs_beside_it() {
     });
     assert_eq!(answer.unwrap().token_ids, first);
     assert!(!beside.is_empty() && beside.iter().all(|b| *b == second));
+}
+
+/// Goes through groups of tokens: of each group one has to come, and a group of one is forced.
+#[derive(Clone)]
+struct Groups {
+    groups: Vec<Vec<u32>>,
+    next: usize,
+    closed_early: bool,
+}
+
+impl Constraint for Groups {
+    fn mask(&mut self, logits: &mut [f32], remaining: usize) -> Result<(), Error> {
+        assert!(remaining >= self.groups.len() - self.next);
+        let allowed = &self.groups[self.next];
+        let others = logits.iter_mut().enumerate().filter(|(id, _)| !allowed.contains(&(*id as u32)));
+        others.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+        Ok(())
+    }
+
+    fn commit(&mut self, token: u32) -> Result<(), Error> {
+        assert!(self.groups[self.next].contains(&token));
+        self.next += 1;
+        Ok(())
+    }
+
+    fn forced(&mut self, remaining: usize) -> Result<Vec<u32>, Error> {
+        let rest = self.groups[self.next..].iter();
+        let forced: Vec<u32> = rest.take_while(|g| g.len() == 1).map(|g| g[0]).take(remaining).collect();
+        self.next += forced.len();
+        Ok(forced)
+    }
+
+    fn is_finished(&self) -> bool {
+        self.next == self.groups.len()
+    }
+
+    fn closed_early(&self) -> bool {
+        self.closed_early
+    }
+
+    fn fork(&self) -> Box<dyn Constraint> {
+        Box::new(self.clone())
+    }
+}
+
+/// An answer under groups of tokens, and the model.
+fn constrained(config: &GenerationConfig, groups: &[&[u32]], closed_early: bool) -> (Generation, Scripted) {
+    let groups = groups.iter().map(|group| group.to_vec()).collect();
+    let constraint: Box<dyn Constraint> = Box::new(Groups { groups, next: 0, closed_early });
+    let mut model = Scripted::new(&[8; 20]);
+    let mut all = |_| ControlFlow::Continue(());
+    let answer = with_prompt(|prompt| {
+        generate(&mut model, prompt, config, 100, Some(constraint), &CancelToken::new(), &mut all)
+    });
+    (answer.unwrap(), model)
+}
+
+#[test]
+fn forced_tokens_go_along_with_the_step_of_the_token_before() {
+    let groups: &[&[u32]] = &[&[4], &[5], &[6, 7, 8], &[1], &[2], &[3, 8], &[7]];
+    let (answer, model) = constrained(&config(10), groups, false);
+    assert_eq!((answer.token_ids, answer.finish_reason), (vec![4, 5, 8, 1, 2, 8, 7], FinishReason::Stop));
+    // The prompt's pass, 4 5 and 8 1 2: what comes after the last choice needs no step.
+    assert_eq!((model.steps, &model.decoded[..]), (2, &[(4, 1), (5, 2), (8, 3), (1, 4), (2, 5)][..]));
+
+    let one_by_one = GenerationConfig { logprobs: Some(0), ..config(10) };
+    let (answer, model) = constrained(&one_by_one, groups, false);
+    assert_eq!((answer.logprobs.unwrap().iter().count(), model.steps), (7, 6));
+    assert_eq!(answer.token_ids, [4, 5, 8, 1, 2, 8, 7]);
+}
+
+#[test]
+fn an_answer_that_is_whole_at_the_limit_stops_and_one_that_was_closed_is_cut() {
+    let groups: &[&[u32]] = &[&[4, 5], &[6], &[7]];
+    for (limit, closed_early, want) in
+        [(3, false, FinishReason::Stop), (4, false, FinishReason::Stop), (3, true, FinishReason::Length)]
+    {
+        let (answer, _) = constrained(&config(limit), groups, closed_early);
+        assert_eq!((answer.token_ids, answer.finish_reason), (vec![4, 6, 7], want), "{limit} {closed_early}");
+    }
+}
+
+#[test]
+fn several_answers_run_the_prompt_once_and_do_not_depend_on_each_other() {
+    let all = |n| {
+        let config =
+            GenerationConfig { do_sample: true, temperature: 3.0, num_return_sequences: n, ..config(20) };
+        let mut model = Scripted::new(&[1; 30]);
+        let mut streamed = Vec::new();
+        let answers = with_prompt(|prompt| {
+            generate_all(&mut model, prompt, &config, 100, None, &CancelToken::new(), &mut |token| {
+                streamed.push(token);
+                ControlFlow::Continue(())
+            })
+        });
+        let answers: Vec<_> = answers.unwrap().into_iter().map(|a| a.token_ids).collect();
+        assert_eq!((model.prefills, &streamed), (1, &answers[0]));
+        answers
+    };
+    let (one, three) = (all(1), all(3));
+    assert_eq!(one[0], three[0]);
+    assert!(three[0] != three[1] && three[1] != three[2]);
+    assert_eq!(all(5)[..3], three);
 }
