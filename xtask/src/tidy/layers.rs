@@ -45,6 +45,11 @@ const LAYERS: &[Layer] = &[
         tests_may: &[],
     },
     Layer { name: "qwen2vl-fetch", may: &["qwen2vl-package"], tests_may: &[] },
+    Layer {
+        name: "qwen2vl-spark-nlp",
+        may: &["qwen2vl-pipeline", "qwen2vl-fetch", "qwen2vl-preprocess"],
+        tests_may: &["qwen2vl-package", "qwen2vl-tokenizer", "qwen2vl-runtime"],
+    },
     Layer { name: "qwen2vl-demo-model", may: &[], tests_may: &[] },
     Layer {
         name: "qwen2vl-cli",

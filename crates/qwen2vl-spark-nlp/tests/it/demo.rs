@@ -1,0 +1,1 @@
+//! The demo model behind the compatibility types, and rows to ask it about.
