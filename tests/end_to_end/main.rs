@@ -7,6 +7,7 @@ mod answers;
 mod bad_input;
 mod boxes;
 mod breaks;
+mod conversation;
 mod layers;
 mod options;
 mod precisions;

@@ -70,7 +70,9 @@ pub struct Annotation {
     pub finish_reason: FinishReason,
     /// Tokens of the prompt, media included.
     pub prompt_tokens: usize,
-    /// Images, then videos, as the model saw them.
+    /// Of these, tokens that were not computed because a conversation held them already.
+    pub cached_tokens: usize,
+    /// Images, then videos, as the model saw them; in a conversation those of all turns.
     pub media: Vec<MediaInfo>,
     /// What was put right in the request, as a missing placeholder.
     pub warnings: Vec<String>,
@@ -218,6 +220,7 @@ mod tests {
             boxes: None,
             finish_reason: FinishReason::Stop,
             prompt_tokens: 30,
+            cached_tokens: 0,
             warnings: Vec::new(),
             media: vec![MediaInfo {
                 input: "cat.png".to_owned(),

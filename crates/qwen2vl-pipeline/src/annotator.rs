@@ -2,24 +2,15 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use qwen2vl_package::ModelPackage;
 use qwen2vl_preprocess::{AlphaMode, DecodeLimits, DecodeOptions};
-use qwen2vl_runtime::{
-    CancelToken, Engine, EngineOptions, FinishReason, Precision, Prompt, VisionEmbeddings,
-    available_memory_bytes,
-};
+use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, Precision, available_memory_bytes};
 use qwen2vl_tokenizer::Message;
-use qwen2vl_types::TokenId;
 
-use crate::boxes::question_picture;
+use crate::answer::Asked;
 use crate::processor::fits_into;
-use crate::stop::{self, StopStrings};
-use crate::{
-    Annotation, AnswerBoxes, BoxForms, Error, ImageInput, Prepared, Processor, PromptInput, Request,
-    RequestOptions, Times, logprobs,
-};
+use crate::{Annotation, Conversation, Error, ImageInput, Prepared, Processor, Request, RequestOptions};
 
 /// Sets up an [`Annotator`].
 #[derive(Debug, Clone, Default)]
@@ -143,9 +134,9 @@ impl AnnotatorBuilder {
 
 /// A loaded model that annotates. `Send + Sync`: share it between threads.
 pub struct Annotator {
-    processor: Processor,
-    engine: Engine,
-    defaults: RequestOptions,
+    pub(crate) processor: Processor,
+    pub(crate) engine: Engine,
+    pub(crate) defaults: RequestOptions,
 }
 
 impl Annotator {
@@ -168,13 +159,22 @@ impl Annotator {
         self.run(&Request::question(prompt).image(image))
     }
 
-    /// Continues a conversation; images and videos are read from the sources that its parts name.
+    /// Answers a conversation's last turn; images and videos are read from the sources that its parts name.
     ///
     /// # Errors
     ///
     /// As [`Annotator::run`].
     pub fn annotate_messages(&self, messages: &[Message]) -> Result<Annotation, Error> {
         self.run(&Request::messages(messages))
+    }
+
+    /// Starts a conversation, of which no turn is computed twice.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] when OpenVINO fails.
+    pub fn conversation(&self) -> Result<Conversation<'_>, Error> {
+        Conversation::new(self)
     }
 
     /// Answers a request.
@@ -223,94 +223,19 @@ impl Annotator {
         request: &Request,
         prepared: &Prepared,
         cancel: &CancelToken,
-        mut on_delta: impl FnMut(&str) -> ControlFlow<()>,
+        on_delta: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Annotation, Error> {
         let options = request.options.or(&self.defaults);
-        let generation_config = options.generation(&self.processor.package().generation);
-        self.check_memory(prepared, generation_config.max_new_tokens)?;
-
-        let started = Instant::now();
-        let encode = |pixels: &[qwen2vl_preprocess::PixelValues]| {
-            let one = |p: &qwen2vl_preprocess::PixelValues| self.engine.encode_vision(&p.data, p.grid_thw);
-            pixels.iter().map(one).collect::<Result<Vec<VisionEmbeddings>, _>>()
-        };
-        let images = encode(&prepared.images)?;
-        let videos = encode(&prepared.videos)?;
-        let vision = started.elapsed();
-
-        let prompt = Prompt {
-            input_ids: &prepared.encoded.input_ids,
-            position_ids: &prepared.encoded.position_ids,
-            rope_delta: prepared.encoded.rope_delta,
-            images: &images,
-            videos: &videos,
-        };
-        let tokenizer = self.processor.tokenizer();
-        let mut text = String::new();
-        let mut stream = tokenizer.stream(options.skip_special_tokens.unwrap_or(false));
-        let mut stop = StopStrings::new(options.stop_strings(self.processor.package()));
-        let mut emit = |delta: &str| {
-            text.push_str(delta);
-            on_delta(delta)
-        };
-        let generation = self.engine.generate(
-            &prompt,
-            &generation_config,
-            cancel,
-            &mut |token| match stream.push(token) {
-                Some(delta) => stop.push(&delta, &mut emit),
-                None => ControlFlow::Continue(()),
-            },
-        )?;
-        // Whether the caller wants more does not matter behind the last delta.
-        if let Some(delta) = stream.finish() {
-            let _ = stop.push(&delta, &mut emit);
-        }
-        let _ = stop.finish(&mut emit);
-        let finish_reason = if stop.found() { FinishReason::Stop } else { generation.finish_reason };
-        let boxes = self.boxes(request, prepared, &options, &text, &generation.token_ids);
-        Ok(Annotation {
-            result: text,
-            token_ids: generation.token_ids,
-            boxes,
-            logprobs: generation.logprobs.map(|l| logprobs::with_texts(&l, tokenizer)),
-            finish_reason,
-            prompt_tokens: prepared.encoded.input_ids.len(),
-            media: prepared.media.clone(),
-            warnings: prepared.warnings.clone(),
-            times: Times {
-                decode: prepared.decode,
-                resize: prepared.resize,
-                vision: if prepared.media.is_empty() { Duration::ZERO } else { vision },
-                prefill: generation.prefill,
-                generate: generation.generate,
-            },
-            model: self.processor.package().name.clone(),
-        })
-    }
-
-    /// The boxes of an answer. Where its text lacks special tokens, they are read from what its tokens spell.
-    fn boxes(
-        &self,
-        request: &Request,
-        prepared: &Prepared,
-        options: &RequestOptions,
-        text: &str,
-        token_ids: &[TokenId],
-    ) -> Option<AnswerBoxes> {
-        let forms = options.boxes.unwrap_or_default();
-        let spelled = options.skip_special_tokens.unwrap_or(false).then(|| {
-            let spelled = self.processor.tokenizer().detokenize(token_ids, false);
-            stop::before_stop_string(options.stop_strings(self.processor.package()), &spelled)
-        });
-        let answer = spelled.as_deref().unwrap_or(text);
-        let picture = question_text(request).and_then(question_picture);
-        let boxes = AnswerBoxes::read(answer, forms, &prepared.media, prepared.images.len(), picture);
-        (forms == BoxForms::Any || boxes != AnswerBoxes::default()).then_some(boxes)
+        self.check_memory(prepared, &options)?;
+        let embeddings = self.encode(prepared)?;
+        let mut session = self.engine.session()?;
+        let asked = Asked { request, options, prepared, picture: 1 };
+        self.answer(session.as_mut(), &asked, &embeddings, cancel, on_delta)
     }
 
     /// Refuses a request that would not fit into the free memory: OpenVINO ends the process where an allocation fails.
-    fn check_memory(&self, prepared: &Prepared, max_new_tokens: usize) -> Result<(), Error> {
+    pub(crate) fn check_memory(&self, prepared: &Prepared, options: &RequestOptions) -> Result<(), Error> {
+        let max_new_tokens = options.generation(&self.processor.package().generation).max_new_tokens;
         let largest = prepared.media.iter().map(|m| m.grid_thw).max_by_key(|g| g.h as usize * g.w as usize);
         let grid = largest.map(|g| qwen2vl_types::GridThw { t: 1, ..g });
         let plan = self.processor.memory_plan(grid, prepared.encoded.input_ids.len(), max_new_tokens);
@@ -321,15 +246,6 @@ impl Annotator {
 impl std::fmt::Debug for Annotator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Annotator").field("model", &self.processor.package().name).finish_non_exhaustive()
-    }
-}
-
-/// What is asked, without a template around it: the question, or the conversation's last text.
-fn question_text(request: &Request) -> Option<&str> {
-    match &request.prompt {
-        PromptInput::Question(question) => Some(question),
-        PromptInput::Messages(messages) => messages.iter().rev().find_map(Message::text),
-        PromptInput::Raw(_) => None,
     }
 }
 

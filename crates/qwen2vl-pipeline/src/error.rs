@@ -51,6 +51,11 @@ pub enum Error {
         /// Inputs of the request.
         given: usize,
     },
+    /// A verbatim prompt as a turn.
+    #[error(
+        "a prompt with its template written out is no turn of a conversation: ask a question or give messages"
+    )]
+    Turn,
     /// An input that is not read.
     #[error("{input}: {reason}")]
     Source {
@@ -72,7 +77,7 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Source { .. } => "io",
             Self::Image { .. } => "image",
-            Self::Prompt(_) | Self::NoPlaceholder { .. } | Self::Media { .. } => "prompt",
+            Self::Prompt(_) | Self::NoPlaceholder { .. } | Self::Media { .. } | Self::Turn => "prompt",
             Self::Package(_) | Self::NoModel => "model",
             Self::Runtime(error) => match error {
                 Runtime::InvalidOption { .. } | Runtime::NothingAllowed { .. } => "options",

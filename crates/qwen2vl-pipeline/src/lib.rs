@@ -3,10 +3,13 @@
 
 mod annotation;
 mod annotator;
+mod answer;
 mod batch;
 mod boxes;
+mod conversation;
 mod error;
 mod logprobs;
+mod media;
 mod options;
 mod processor;
 mod render;
@@ -20,6 +23,7 @@ pub use boxes::{
     AnswerBox, AnswerBoxes, BoxEvent, BoxForms, BoxParser, Coco, Corners, FoundBox, MalformedBox,
     YoloClasses, draw_boxes, encode_png,
 };
+pub use conversation::Conversation;
 pub use error::Error;
 pub use logprobs::{TokenLogprobs, TopLogprob};
 pub use options::RequestOptions;

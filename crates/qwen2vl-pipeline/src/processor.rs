@@ -1,29 +1,26 @@
 //! Everything before inference: media to `pixel_values`, prompt to ids and positions. The counterpart of Hugging
 //! Face's `Qwen2VLProcessor`; needs no OpenVINO.
 
-use std::borrow::Cow;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qwen2vl_package::ModelPackage;
-use qwen2vl_preprocess::{
-    DecodeOptions, ImageSize, PixelLimits, PixelValues, Preprocessor, RgbImage, decode_image, read_size,
-};
-use qwen2vl_runtime::{EngineOptions, MemoryPlan, available_memory_bytes};
+use qwen2vl_preprocess::{DecodeOptions, ImageSize, PixelLimits, PixelValues, Preprocessor};
+use qwen2vl_runtime::{EngineOptions, MemoryPlan};
 use qwen2vl_tokenizer::{ChatTemplate, EncodedPrompt, Tokenizer};
 use qwen2vl_types::GridThw;
 
+use crate::media::Media;
 use crate::render::{Rendered, render};
-use crate::{Error, ImageInput, MediaInfo, Request, RequestOptions, VideoInput};
+use crate::{Error, MediaInfo, Request, RequestOptions};
 
 /// Turns requests into model inputs. `Send + Sync`.
 pub struct Processor {
-    package: ModelPackage,
-    images: Preprocessor,
-    videos: Preprocessor,
+    pub(crate) package: ModelPackage,
+    pub(crate) images: Preprocessor,
+    pub(crate) videos: Preprocessor,
+    pub(crate) template: ChatTemplate,
+    pub(crate) decode: DecodeOptions,
     tokenizer: Tokenizer,
-    template: ChatTemplate,
-    decode: DecodeOptions,
 }
 
 /// A request ready for the model.
@@ -134,20 +131,8 @@ impl Processor {
         )
     }
 
-    fn tokens(&self, grid: GridThw) -> usize {
+    pub(crate) fn tokens(&self, grid: GridThw) -> usize {
         grid.n_tokens(self.package.model.geometry.merge_size)
-    }
-
-    /// An image as it is decoded for the model, turned by its EXIF data, in its own size: the one that boxes in
-    /// pixels are about.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] or [`Error::Image`].
-    pub fn decode(&self, input: &ImageInput) -> Result<RgbImage, Error> {
-        let decoded = Loaded::open(input)?.decode(&self.decode);
-        let name = || input_name(input, "image", 0);
-        decoded.map(Cow::into_owned).map_err(|source| Error::Image { input: name(), source })
     }
 
     /// Reads, decodes and preprocesses the media and encodes the prompt.
@@ -166,58 +151,32 @@ impl Processor {
         request: &Request,
         options: &RequestOptions,
     ) -> Result<Prepared, Error> {
-        let Rendered { prompt, media, warnings } = render(&self.template, request, options)?;
+        self.prepare_rendered(render(&self.template, request, options)?, options, &[])
+    }
+
+    /// [`Processor::prepare`] of a prompt that continues a conversation: of its media, those of `earlier` turns come
+    /// first and are known.
+    pub(crate) fn prepare_rendered(
+        &self,
+        rendered: Rendered<'_>,
+        options: &RequestOptions,
+        earlier: &[MediaInfo],
+    ) -> Result<Prepared, Error> {
+        let Rendered { prompt, media, warnings } = rendered;
         let max_input_tokens = options.max_input_tokens.or(self.package.generation.max_input_tokens);
-        let mut decode = Duration::ZERO;
-        let mut resize = Duration::ZERO;
-        let mut infos = Vec::new();
+        let mut room = Room { processor: self, max_input_tokens, tokens: 0 };
+        room.take(earlier.iter().map(|m| m.tokens).sum())?;
+        let Media { images, videos, media, decode, resize } =
+            self.prepare_media(&media, options, &mut room)?;
 
-        let limits = options.pixel_limits(self.model_pixel_limits());
-        let mut images = Vec::with_capacity(media.images.len());
-        let mut tokens = 0;
-        for (i, input) in media.images.iter().enumerate() {
-            let name = input_name(input, "image", i);
-            let wrap = |source| Error::Image { input: name.clone(), source };
-            let started = Instant::now();
-            let loaded = Loaded::open(input)?;
-            let size = loaded.size().map_err(wrap)?;
-            let (_, grid) = self.images.plan(size, limits).map_err(wrap)?;
-            tokens += self.tokens(grid);
-            self.check_context(tokens, max_input_tokens)?;
-            self.check_pixels(size, 1, grid)?;
-            let image = loaded.decode(&self.decode).map_err(wrap)?;
-            decode += started.elapsed();
-            let started = Instant::now();
-            let pixels = self.images.preprocess_with(&image, limits).map_err(wrap)?;
-            resize += started.elapsed();
-            infos.push(self.info(name, &pixels, false));
-            images.push(pixels);
-        }
-
-        let limits = options.pixel_limits(self.videos.options().pixel_limits);
-        let mut videos = Vec::with_capacity(media.videos.len());
-        for (i, video) in media.videos.iter().enumerate() {
-            let name = format!("video {}", i + 1);
-            let started = Instant::now();
-            tokens += self.check_video(video, limits, &name)?;
-            self.check_context(tokens, max_input_tokens)?;
-            let frames = self.load_frames(video, i)?;
-            decode += started.elapsed();
-            let started = Instant::now();
-            let pixels = self
-                .videos
-                .preprocess_frames(&frames, limits)
-                .map_err(|source| Error::Image { input: name.clone(), source })?;
-            resize += started.elapsed();
-            infos.push(self.info(name, &pixels, true));
-            videos.push(pixels);
-        }
-
-        let grids = |pixels: &[PixelValues]| pixels.iter().map(|p| p.grid_thw).collect::<Vec<_>>();
+        let grids = |is_video| {
+            let known = earlier.iter().chain(&media);
+            known.filter(|m| m.is_video == is_video).map(|m| m.grid_thw).collect::<Vec<_>>()
+        };
         let merge_size = self.package.model.geometry.merge_size;
-        let encoded = self.tokenizer.prepare(&prompt, &grids(&images), &grids(&videos), merge_size)?;
+        let encoded = self.tokenizer.prepare(&prompt, &grids(false), &grids(true), merge_size)?;
         self.check_context(encoded.input_ids.len(), max_input_tokens)?;
-        Ok(Prepared { prompt, warnings, encoded, images, videos, media: infos, decode, resize })
+        Ok(Prepared { prompt, warnings, encoded, images, videos, media, decode, resize })
     }
 
     fn check_context(&self, prompt_tokens: usize, max_input_tokens: Option<usize>) -> Result<(), Error> {
@@ -230,50 +189,20 @@ impl Processor {
         }
         Ok(())
     }
+}
 
-    /// Refuses a video from the header of its first frame if its frames do not fit into memory; its tokens otherwise.
-    fn check_video(&self, video: &VideoInput, limits: PixelLimits, name: &str) -> Result<usize, Error> {
-        let Some(first) = video.frames.first() else { return Ok(0) };
-        let wrap = |source| Error::Image { input: name.to_owned(), source };
-        let size = Loaded::open(first)?.size().map_err(wrap)?;
-        let (_, frame) = self.videos.plan(size, limits).map_err(wrap)?;
-        let n_frames = video.frames.len();
-        let slices = n_frames.div_ceil(self.package.model.geometry.temporal_patch_size as usize);
-        let grid = GridThw { t: u32::try_from(slices).unwrap_or(u32::MAX), ..frame };
-        self.check_pixels(size, n_frames as u64, grid)?;
-        Ok(self.tokens(grid))
-    }
+/// Room in the context for media, used up one after the other.
+pub(crate) struct Room<'p> {
+    processor: &'p Processor,
+    max_input_tokens: Option<usize>,
+    tokens: usize,
+}
 
-    /// Refuses decoded frames of this size and the `pixel_values` made of them where they do not fit into memory
-    /// together. Frames over the limits of decoding are left to it: it knows the better words.
-    fn check_pixels(&self, size: ImageSize, n_frames: u64, grid: GridThw) -> Result<(), Error> {
-        if size.pixels() > self.decode.limits.max_pixels {
-            return Ok(());
-        }
-        let patch_bytes = self.package.model.geometry.patch_len() as u64 * 4;
-        let decoded = size.pixels().saturating_mul(3).saturating_mul(n_frames);
-        let needed = decoded.saturating_add((grid.n_patches() as u64).saturating_mul(patch_bytes));
-        fits_into(available_memory_bytes(), needed)
-    }
-
-    fn info(&self, input: String, pixels: &PixelValues, is_video: bool) -> MediaInfo {
-        MediaInfo {
-            input,
-            is_video,
-            size: pixels.original,
-            resized: pixels.resized,
-            grid_thw: pixels.grid_thw,
-            tokens: self.tokens(pixels.grid_thw),
-        }
-    }
-
-    fn load_frames(&self, video: &VideoInput, index: usize) -> Result<Vec<RgbImage>, Error> {
-        let load = |(i, input): (usize, &ImageInput)| {
-            let name = input_name(input, &format!("frame of video {}", index + 1), i);
-            let decoded = Loaded::open(input)?.decode(&self.decode);
-            decoded.map(Cow::into_owned).map_err(|source| Error::Image { input: name, source })
-        };
-        video.frames.iter().enumerate().map(load).collect()
+impl Room<'_> {
+    /// Takes room for so many tokens more.
+    pub fn take(&mut self, tokens: usize) -> Result<(), Error> {
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.processor.check_context(self.tokens, self.max_input_tokens)
     }
 }
 
@@ -285,56 +214,6 @@ pub(crate) fn fits_into(available_bytes: Option<u64>, needed_bytes: u64) -> Resu
         }
         _ => Ok(()),
     }
-}
-
-fn input_name(input: &ImageInput, kind: &str, index: usize) -> String {
-    match input {
-        ImageInput::Path(path) => path.display().to_string(),
-        _ => format!("{kind} {}", index + 1),
-    }
-}
-
-/// An image whose bytes are there and whose pixels are not yet.
-enum Loaded<'a> {
-    Borrowed(&'a [u8]),
-    Owned(Vec<u8>),
-    Pixels(&'a RgbImage),
-}
-
-impl<'a> Loaded<'a> {
-    fn open(input: &'a ImageInput) -> Result<Self, Error> {
-        Ok(match input {
-            ImageInput::Path(path) => Self::Owned(read_file(path)?),
-            ImageInput::Bytes(bytes) => Self::Borrowed(bytes),
-            ImageInput::Rgb(image) => Self::Pixels(image),
-        })
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Self::Borrowed(bytes) => Some(bytes),
-            Self::Owned(bytes) => Some(bytes),
-            Self::Pixels(_) => None,
-        }
-    }
-
-    fn size(&self) -> Result<ImageSize, qwen2vl_preprocess::Error> {
-        match (self, self.bytes()) {
-            (Self::Pixels(image), _) => Ok(image.size()),
-            (_, bytes) => read_size(bytes.unwrap_or_default()),
-        }
-    }
-
-    fn decode(&self, options: &DecodeOptions) -> Result<Cow<'a, RgbImage>, qwen2vl_preprocess::Error> {
-        match (self, self.bytes()) {
-            (Self::Pixels(image), _) => Ok(Cow::Borrowed(*image)),
-            (_, bytes) => decode_image(bytes.unwrap_or_default(), options).map(Cow::Owned),
-        }
-    }
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

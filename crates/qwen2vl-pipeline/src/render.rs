@@ -9,13 +9,13 @@ use crate::{Error, ImageInput, PromptInput, Request, RequestOptions, VideoInput,
 /// A request's prompt, not yet encoded.
 pub(crate) struct Rendered<'r> {
     pub prompt: String,
-    pub media: Media<'r>,
+    pub media: GivenMedia<'r>,
     /// What was put right.
     pub warnings: Vec<String>,
 }
 
 /// The media of a request, after the sources in its messages are put in.
-pub(crate) struct Media<'r> {
+pub(crate) struct GivenMedia<'r> {
     pub images: Vec<Cow<'r, ImageInput>>,
     pub videos: Vec<Cow<'r, VideoInput>>,
 }
@@ -27,34 +27,65 @@ pub(crate) fn render<'r>(
     options: &RequestOptions,
 ) -> Result<Rendered<'r>, Error> {
     let (n_images, n_videos) = (request.images.len(), request.videos.len());
-    let given = || Media {
-        images: request.images.iter().map(Cow::Borrowed).collect(),
-        videos: request.videos.iter().map(Cow::Borrowed).collect(),
-    };
     let strict = options.strict_prompt.unwrap_or(false);
     let verbatim = |prompt: &str| {
         let (prompt, warning) = written_out::complete(prompt, n_images, n_videos, strict)?;
-        Ok(Rendered { prompt, media: given(), warnings: warning.into_iter().collect() })
+        Ok(Rendered { prompt, media: given(request), warnings: warning.into_iter().collect() })
     };
-    let options =
-        RenderOptions { add_generation_prompt: true, add_vision_id: options.add_vision_id.unwrap_or(false) };
     let by_template = |messages: &[Message], media| {
-        Ok(Rendered { prompt: template.render(messages, &options)?, media, warnings: Vec::new() })
+        Ok(Rendered {
+            prompt: template.render(messages, &render_options(options))?,
+            media,
+            warnings: Vec::new(),
+        })
     };
     match &request.prompt {
         PromptInput::Raw(prompt) => verbatim(prompt),
         PromptInput::Question(text) if written_out::is_written_out(text) => verbatim(text),
         PromptInput::Question(question) => {
-            by_template(&[Message::question(question, n_images, n_videos)], given())
+            by_template(&[Message::question(question, n_images, n_videos)], given(request))
         }
         PromptInput::Messages(messages) => by_template(messages, fill_sources(messages, request)?),
     }
 }
 
+/// Adds a turn to a conversation and writes the prompt of all of it; the media are those of the turn.
+pub(crate) fn render_turn<'r>(
+    template: &ChatTemplate,
+    messages: &mut Vec<Message>,
+    turn: &'r Request,
+    options: &RequestOptions,
+) -> Result<Rendered<'r>, Error> {
+    let media = match &turn.prompt {
+        PromptInput::Question(text) if !written_out::is_written_out(text) => {
+            messages.push(Message::question(text, turn.images.len(), turn.videos.len()));
+            given(turn)
+        }
+        PromptInput::Messages(new) => {
+            messages.extend(new.iter().cloned());
+            fill_sources(new, turn)?
+        }
+        _ => return Err(Error::Turn),
+    };
+    Ok(Rendered { prompt: template.render(messages, &render_options(options))?, media, warnings: Vec::new() })
+}
+
+/// The request's media as they are given.
+fn given(request: &Request) -> GivenMedia<'_> {
+    GivenMedia {
+        images: request.images.iter().map(Cow::Borrowed).collect(),
+        videos: request.videos.iter().map(Cow::Borrowed).collect(),
+    }
+}
+
+fn render_options(options: &RequestOptions) -> RenderOptions {
+    RenderOptions { add_generation_prompt: true, add_vision_id: options.add_vision_id.unwrap_or(false) }
+}
+
 /// Sources named in messages are opened; parts without one take the request's media in order.
-fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<Media<'r>, Error> {
+fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<GivenMedia<'r>, Error> {
     let (mut given_images, mut given_videos) = (request.images.iter(), request.videos.iter());
-    let mut media = Media { images: Vec::new(), videos: Vec::new() };
+    let mut media = GivenMedia { images: Vec::new(), videos: Vec::new() };
     let (mut open_images, mut open_videos) = (0, 0);
     let parts = messages.iter().flat_map(|m| match &m.content {
         Content::Parts(parts) => parts.as_slice(),

@@ -195,6 +195,11 @@ impl LanguageSession for StatefulSession<'_> {
 
     fn rewind(&mut self, past_tokens: usize) {
         self.cache.rewind(past_tokens);
+        // Nothing is kept: a new request gives the cache's memory back. The old one would do as well.
+        if let (0, Ok(request)) = (past_tokens, self.model.language_model.request()) {
+            self.language_model = request;
+            self.cache = CacheSlots::default();
+        }
     }
 }
 

@@ -1,0 +1,162 @@
+//! From prepared inputs to an annotation: vision tower, token loop, text, boxes.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use qwen2vl_preprocess::PixelValues;
+use qwen2vl_runtime::{CancelToken, FinishReason, LanguageSession, Prompt, VisionEmbeddings, generate_all};
+use qwen2vl_tokenizer::{EncodedPrompt, Message};
+use qwen2vl_types::TokenId;
+
+use crate::boxes::question_picture;
+use crate::stop::{self, StopStrings};
+use crate::{
+    Annotation, Annotator, AnswerBoxes, BoxForms, Error, Prepared, PromptInput, Request, RequestOptions,
+    Times, logprobs,
+};
+
+/// What is to be answered.
+pub(crate) struct Asked<'a> {
+    pub request: &'a Request,
+    /// The request's options over the annotator's.
+    pub options: RequestOptions,
+    pub prepared: &'a Prepared,
+    /// The picture, counted from 1, that is meant where neither question nor answer names one.
+    pub picture: usize,
+}
+
+/// What the language model sees of all images and videos of a prompt.
+#[derive(Default)]
+pub(crate) struct Embeddings {
+    pub images: Vec<VisionEmbeddings>,
+    pub videos: Vec<VisionEmbeddings>,
+    /// The vision tower's time for those of the last turn.
+    pub time: Duration,
+}
+
+impl Annotator {
+    /// Runs the vision tower on prepared media.
+    pub(crate) fn encode(&self, prepared: &Prepared) -> Result<Embeddings, Error> {
+        let started = Instant::now();
+        let encode = |pixels: &[PixelValues]| {
+            let one = |p: &PixelValues| self.engine.encode_vision(&p.data, p.grid_thw);
+            pixels.iter().map(one).collect::<Result<Vec<VisionEmbeddings>, _>>()
+        };
+        let (images, videos) = (encode(&prepared.images)?, encode(&prepared.videos)?);
+        let time = if prepared.media.is_empty() { Duration::ZERO } else { started.elapsed() };
+        Ok(Embeddings { images, videos, time })
+    }
+
+    /// Answers in a session that may hold the prompt's beginning.
+    pub(crate) fn answer(
+        &self,
+        session: &mut dyn LanguageSession,
+        asked: &Asked<'_>,
+        embeddings: &Embeddings,
+        cancel: &CancelToken,
+        mut on_delta: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Annotation, Error> {
+        let Asked { options, prepared, .. } = asked;
+        let package = self.processor.package();
+        let cached_tokens = session.past_tokens();
+        let prompt = self.prompt(&prepared.encoded, cached_tokens, embeddings);
+        let tokenizer = self.processor.tokenizer();
+        let mut text = String::new();
+        let mut stream = tokenizer.stream(options.skip_special_tokens.unwrap_or(false));
+        let mut stop = StopStrings::new(options.stop_strings(package));
+        let mut emit = |delta: &str| {
+            text.push_str(delta);
+            on_delta(delta)
+        };
+        let mut answers = generate_all(
+            session,
+            &prompt,
+            &options.generation(&package.generation),
+            package.model.max_position_embeddings,
+            None,
+            cancel,
+            &mut |token| match stream.push(token) {
+                Some(delta) => stop.push(&delta, &mut emit),
+                None => ControlFlow::Continue(()),
+            },
+        )?;
+        // Whether the caller wants more does not matter behind the last delta.
+        if let Some(delta) = stream.finish() {
+            let _ = stop.push(&delta, &mut emit);
+        }
+        let _ = stop.finish(&mut emit);
+        let generation = answers.swap_remove(0);
+        let finish_reason = if stop.found() { FinishReason::Stop } else { generation.finish_reason };
+        let boxes = self.boxes(asked, &text, &generation.token_ids);
+        Ok(Annotation {
+            result: text,
+            token_ids: generation.token_ids,
+            boxes,
+            logprobs: generation.logprobs.map(|l| logprobs::with_texts(&l, tokenizer)),
+            finish_reason,
+            prompt_tokens: prepared.encoded.input_ids.len(),
+            cached_tokens,
+            media: prepared.media.clone(),
+            warnings: prepared.warnings.clone(),
+            times: Times {
+                decode: prepared.decode,
+                resize: prepared.resize,
+                vision: embeddings.time,
+                prefill: generation.prefill,
+                generate: generation.generate,
+            },
+            model: package.name.clone(),
+        })
+    }
+
+    /// The prompt for a session that holds its first tokens, with the embeddings of what comes behind them.
+    fn prompt<'a>(
+        &self,
+        encoded: &'a EncodedPrompt,
+        past_tokens: usize,
+        embeddings: &'a Embeddings,
+    ) -> Prompt<'a> {
+        let held = |pad: TokenId, all: &'a [VisionEmbeddings]| {
+            let mut tokens = encoded.input_ids[..past_tokens].iter().filter(|id| **id == pad).count();
+            let held = all.iter().take_while(|one| {
+                let whole = tokens >= one.n_tokens();
+                tokens = tokens.saturating_sub(one.n_tokens());
+                whole
+            });
+            &all[held.count()..]
+        };
+        let vision = self.processor.tokenizer().vision_tokens();
+        Prompt {
+            input_ids: &encoded.input_ids,
+            position_ids: &encoded.position_ids,
+            rope_delta: encoded.rope_delta,
+            images: held(vision.image_pad, &embeddings.images),
+            videos: held(vision.video_pad, &embeddings.videos),
+        }
+    }
+
+    /// The boxes of an answer. Where its text lacks special tokens, they are read from what its tokens spell.
+    fn boxes(&self, asked: &Asked<'_>, text: &str, token_ids: &[TokenId]) -> Option<AnswerBoxes> {
+        let Asked { request, options, prepared, picture } = asked;
+        let forms = options.boxes.unwrap_or_default();
+        let spelled = options.skip_special_tokens.unwrap_or(false).then(|| {
+            let spelled = self.processor.tokenizer().detokenize(token_ids, false);
+            stop::before_stop_string(options.stop_strings(self.processor.package()), &spelled)
+        });
+        let answer = spelled.as_deref().unwrap_or(text);
+        let named = question_text(request).and_then(question_picture);
+        let n_images = prepared.media.iter().filter(|m| !m.is_video).count();
+        let picture = named.filter(|n| (1..=n_images).contains(n)).unwrap_or(*picture);
+        let boxes = AnswerBoxes::read(answer, forms, &prepared.media, n_images, Some(picture));
+        (forms == BoxForms::Any || boxes != AnswerBoxes::default()).then_some(boxes)
+    }
+}
+
+/// What is asked, without a template around it: the question, or the conversation's last text.
+fn question_text(request: &Request) -> Option<&str> {
+    match &request.prompt {
+        PromptInput::Question(question) => Some(question),
+        PromptInput::Messages(messages) => messages.iter().rev().find_map(Message::text),
+        PromptInput::Raw(_) => None,
+    }
+}
