@@ -128,6 +128,19 @@ pub enum Error {
         /// Tokens that prompt and answer may have together.
         limit: usize,
     },
+    /// A label does not fit behind the prompt.
+    #[error(
+        "the prompt has {prompt_tokens} tokens and the longest label {label_tokens}, the model's context holds {limit}; \
+         shorten the label, lower max_pixels, or use less text"
+    )]
+    LabelTooLong {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Tokens of the longest label.
+        label_tokens: usize,
+        /// Tokens that prompt and label may have together.
+        limit: usize,
+    },
     /// The prompt has more tokens than was allowed.
     #[error(
         "the prompt has {prompt_tokens} tokens, max_input_tokens allows {limit}; raise it, lower max_pixels, or use \

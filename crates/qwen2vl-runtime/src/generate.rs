@@ -49,6 +49,9 @@ pub struct Generation {
     pub generate: Duration,
     /// Log-probabilities of the tokens, if the options ask for them.
     pub logprobs: Option<Logprobs>,
+    /// The score of a beam: its tokens' log-probabilities together, the stop token's included, over its length to the
+    /// power of `length_penalty`. `None` without beam search.
+    pub score: Option<f32>,
 }
 
 /// Answers a prompt. `on_token` sees every token of the answer as it comes and may end it.
@@ -112,6 +115,7 @@ impl Generation {
             prefill: Duration::ZERO,
             generate: Duration::ZERO,
             logprobs: config.logprobs.map(|_| Logprobs::default()),
+            score: None,
         }
     }
 }

@@ -5,8 +5,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use qwen2vl_types::TokenId;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::Error;
 
@@ -99,6 +102,37 @@ pub enum EarlyStopping {
     Yes,
     /// When no open beam can reach the worst ended one's score any more: `"never"`.
     Never,
+}
+
+impl FromStr for EarlyStopping {
+    type Err = String;
+
+    /// Hugging Face's values: `true`, `false`, `never`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "false" => Ok(Self::Heuristic),
+            "true" => Ok(Self::Yes),
+            "never" => Ok(Self::Never),
+            _ => Err(format!("early_stopping is {text:?}, allowed is true, false or \"never\"")),
+        }
+    }
+}
+
+/// As in Hugging Face's files: a truth value, or `"never"`.
+impl<'de> Deserialize<'de> for EarlyStopping {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected true, false or \"never\"")]
+        enum Value {
+            Truth(bool),
+            Text(String),
+        }
+        match Value::deserialize(deserializer)? {
+            Value::Truth(true) => Ok(Self::Yes),
+            Value::Truth(false) => Ok(Self::Heuristic),
+            Value::Text(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
 }
 
 /// Each row has a KV cache of its own.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod beam_search;
 mod cancel;
 mod config;
 mod engine;
@@ -14,6 +15,7 @@ mod model;
 mod native;
 mod plan;
 mod sampler;
+mod score;
 mod sequences;
 mod vision;
 
@@ -27,5 +29,6 @@ pub use logits::{Logprobs, TokenLogprob};
 pub use model::{Constraint, LanguageSession, Prompt};
 pub use plan::{MemoryPlan, available_memory_bytes};
 pub use sampler::Sampler;
+pub use score::{LabelScore, LabelScores, ScoreOptions, score};
 pub use sequences::generate_all;
 pub use vision::VisionEmbeddings;

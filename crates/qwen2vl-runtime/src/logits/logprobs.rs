@@ -71,10 +71,7 @@ impl Recorder {
 
     /// Adds the token that was chosen from the row looked at last.
     pub fn record(&mut self, token: TokenId) {
-        let finite = || self.row.iter().filter(|l| l.is_finite());
-        let largest = finite().copied().max_by(f32::total_cmp).unwrap_or(0.0);
-        let sum: f64 = finite().map(|l| f64::from((l - largest).exp())).sum();
-        let logarithm = f64::from(largest) + sum.ln();
+        let logarithm = log_sum_exp(&self.row);
         let logprob = |logit: f32| (f64::from(logit) - logarithm) as f32;
 
         let Logprobs { chosen, top, ends } = &mut self.logprobs;
@@ -103,6 +100,20 @@ impl Recorder {
     pub fn finish(self) -> Logprobs {
         self.logprobs
     }
+}
+
+/// The logarithm of the sum of the exponentials of all finite logits; minus infinity without any.
+pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
+    let finite = || logits.iter().filter(|l| l.is_finite());
+    let largest = finite().copied().max_by(f32::total_cmp).unwrap_or(0.0);
+    let sum: f64 = finite().map(|l| f64::from((l - largest).exp())).sum();
+    f64::from(largest) + sum.ln()
+}
+
+/// Turns logits into log-probabilities.
+pub(crate) fn log_softmax(logits: &mut [f32]) {
+    let logarithm = log_sum_exp(logits);
+    logits.iter_mut().for_each(|logit| *logit = (f64::from(*logit) - logarithm) as f32);
 }
 
 #[cfg(test)]

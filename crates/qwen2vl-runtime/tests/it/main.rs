@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod beams;
 mod demo;
 mod demo_model;
 mod fake_model;
 mod forms;
+mod score;
+mod scripted;
