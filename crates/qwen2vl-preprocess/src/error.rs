@@ -81,6 +81,12 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// An animation with an absurd number of frames.
+    #[error("the animation has more than {limit} frames; cut it into shorter ones")]
+    TooManyAnimationFrames {
+        /// The limit.
+        limit: usize,
+    },
     /// The system has no memory for the result.
     #[error("no memory for {bytes} bytes; lower `max_pixels`")]
     OutOfMemory {

@@ -11,7 +11,10 @@ mod rgb;
 mod size;
 mod video;
 
-pub use decode::{DecodeLimits, DecodeOptions, decode_image, read_size};
+pub use decode::{
+    Animation, AnimationInfo, DecodeLimits, DecodeOptions, decode_animation, decode_image, read_animation,
+    read_size,
+};
 pub use error::Error;
 pub use preprocessor::{PixelValues, PreprocessOptions, Preprocessor};
 pub use rgb::{AlphaMode, RgbImage};

@@ -139,3 +139,24 @@ fn expand<T, const N: usize>(raw: &[T], pixel: impl Fn(&[T; N]) -> [u8; 3]) -> V
     }
     rgb
 }
+
+/// The pixels with their alpha, 8 bits a channel, by the same rules.
+pub(crate) fn rgba_pixels(image: DynamicImage) -> Vec<[u8; 4]> {
+    fn map<T, const N: usize>(raw: &[T], pixel: impl Fn(&[T; N]) -> [u8; 4]) -> Vec<[u8; 4]> {
+        raw.as_chunks::<N>().0.iter().map(pixel).collect()
+    }
+    match image {
+        DynamicImage::ImageRgb8(image) => map(image.as_raw(), |&[r, g, b]: &[u8; 3]| [r, g, b, 255]),
+        DynamicImage::ImageLuma16(image) => {
+            map(image.as_raw(), |&[l]: &[u16; 1]| [high(l), high(l), high(l), 255])
+        }
+        DynamicImage::ImageLumaA16(image) => {
+            map(image.as_raw(), |&[l, a]: &[u16; 2]| [high(l), high(l), high(l), high(a)])
+        }
+        DynamicImage::ImageRgb16(image) => {
+            map(image.as_raw(), |&[r, g, b]: &[u16; 3]| [high(r), high(g), high(b), 255])
+        }
+        DynamicImage::ImageRgba16(image) => map(image.as_raw(), |rgba: &[u16; 4]| rgba.map(high)),
+        other => map(other.into_rgba8().as_raw(), |rgba: &[u8; 4]| *rgba),
+    }
+}

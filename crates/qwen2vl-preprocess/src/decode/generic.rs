@@ -15,21 +15,29 @@ pub(super) fn decode(
     format: ImageFormat,
     options: &DecodeOptions,
 ) -> Result<(RgbImage, Orientation), Error> {
-    let convert = |error| convert(&error, bytes, format, &options.limits);
-    if format == ImageFormat::WebP && webp_len(bytes) > bytes.len() as u64 {
-        return Err(Error::Truncated { format: name(format), bytes: bytes.len() });
-    }
-    let mut decoder = open(bytes, format, &options.limits)?;
-    let size = size_of(&decoder);
-    // The decoder's own pixels, then RGB.
-    let bytes_per_pixel = u64::from(decoder.color_type().bytes_per_pixel()) + 3;
-    options.limits.check(size, bytes_per_pixel)?;
-    let orientation = orientation_of(&mut decoder, format);
-    let image = DynamicImage::from_decoder(decoder).map_err(convert)?;
+    let (image, orientation) = decode_pixels(bytes, format, &options.limits)?;
     let mut image = RgbImage::from_dynamic_owned(image, options.alpha);
     if format == ImageFormat::Bmp {
         widen_as_pillow(bytes, &mut image);
     }
+    Ok((image, orientation))
+}
+
+/// The decoder's own pixels.
+pub(super) fn decode_pixels(
+    bytes: &[u8],
+    format: ImageFormat,
+    limits: &DecodeLimits,
+) -> Result<(DynamicImage, Orientation), Error> {
+    if format == ImageFormat::WebP && webp_len(bytes) > bytes.len() as u64 {
+        return Err(Error::Truncated { format: name(format), bytes: bytes.len() });
+    }
+    let mut decoder = open(bytes, format, limits)?;
+    // These pixels, then RGB.
+    let bytes_per_pixel = u64::from(decoder.color_type().bytes_per_pixel()) + 3;
+    limits.check(size_of(&decoder), bytes_per_pixel)?;
+    let orientation = orientation_of(&mut decoder, format);
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| convert(&e, bytes, format, limits))?;
     Ok((image, orientation))
 }
 

@@ -1,7 +1,7 @@
 //! The first frame of a GIF, as Pillow 13's `GifImagePlugin` shows it: the canvas grows to hold the frame, what the
 //! frame leaves free takes the transparent color or color 0, and transparent pixels keep their palette color.
 
-use std::io;
+use std::io::{self, Read};
 use std::num::NonZeroU64;
 
 use gif::{ColorOutput, Decoder, DecodingError, Frame, MemoryLimit};
@@ -13,12 +13,12 @@ use crate::{AlphaMode, Error, ImageSize, RgbImage};
 const FORMAT: &str = "GIF";
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orientation), Error> {
-    let mut decoder = open(bytes, &options.limits)?;
+    let mut decoder = open(bytes, bytes.len(), &options.limits)?;
     let size = first_frame(&mut decoder, bytes)?.1;
     // Indices of the frame, then RGB of the canvas.
     options.limits.check(size, 1 + 3)?;
     let mut indices = vec![0; decoder.buffer_size()];
-    decoder.read_into_buffer(&mut indices).map_err(|e| convert(e, bytes, &options.limits))?;
+    decoder.read_into_buffer(&mut indices).map_err(|e| convert(e, bytes.len(), &options.limits))?;
     let frame = decoder
         .current_frame_info()
         .ok_or_else(|| Error::Corrupt { format: FORMAT, reason: "no frame".to_owned() })?;
@@ -28,17 +28,18 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage,
 }
 
 pub(super) fn read_size(bytes: &[u8]) -> Result<(ImageSize, Orientation), Error> {
-    let mut decoder = open(bytes, &DecodeLimits::default())?;
+    let mut decoder = open(bytes, bytes.len(), &DecodeLimits::default())?;
     Ok((first_frame(&mut decoder, bytes)?.1, Orientation::NoTransforms))
 }
 
-fn open<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Decoder<&'a [u8]>, Error> {
+/// Opens a file of `len` bytes.
+pub(super) fn open<R: Read>(file: R, len: usize, limits: &DecodeLimits) -> Result<Decoder<R>, Error> {
     let mut options = gif::DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     options.set_memory_limit(
         NonZeroU64::new(limits.max_alloc_bytes).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes),
     );
-    options.read_info(bytes).map_err(|e| convert(e, bytes, limits))
+    options.read_info(file).map_err(|e| convert(e, len, limits))
 }
 
 /// The first frame's header, and the canvas that holds it.
@@ -49,7 +50,7 @@ fn first_frame<'a>(
     let (width, height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     let frame = decoder
         .next_frame_info()
-        .map_err(|e| convert(e, bytes, &DecodeLimits::default()))?
+        .map_err(|e| convert(e, bytes.len(), &DecodeLimits::default()))?
         .ok_or_else(|| Error::Corrupt { format: FORMAT, reason: "it holds no image".to_owned() })?;
     let size = ImageSize {
         height: height.max(u32::from(frame.top) + u32::from(frame.height)),
@@ -93,11 +94,11 @@ fn paint(size: ImageSize, frame: &Frame<'_>, indices: &[u8], colors: &Colors) ->
     RgbImage::from_parts(size, pixels.into_flattened())
 }
 
-fn convert(error: DecodingError, bytes: &[u8], limits: &DecodeLimits) -> Error {
+pub(super) fn convert(error: DecodingError, len: usize, limits: &DecodeLimits) -> Error {
     match error {
-        DecodingError::UnexpectedEof => Error::Truncated { format: FORMAT, bytes: bytes.len() },
+        DecodingError::UnexpectedEof => Error::Truncated { format: FORMAT, bytes: len },
         DecodingError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-            Error::Truncated { format: FORMAT, bytes: bytes.len() }
+            Error::Truncated { format: FORMAT, bytes: len }
         }
         DecodingError::MemoryLimit | DecodingError::OutOfMemory => Error::MemoryLimit {
             bytes: limits.max_alloc_bytes.saturating_add(1),

@@ -1,8 +1,9 @@
 //! Encoded bytes to RGB, with every limit checked on the header, before any pixel is decoded.
 //!
 //! Follows Hugging Face's `load_image`: Pillow's decoders, then `exif_transpose`, then `convert("RGB")`. Reads the first
-//! frame of an animation. Does not read HEIC, AVIF or anything from a URL.
+//! frame of an animation; `animation` reads all. Does not read HEIC, AVIF or anything from a URL.
 
+mod animation;
 mod generic;
 mod gif;
 mod jpeg;
@@ -13,6 +14,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::ImageFormat;
 
 use crate::{AlphaMode, Error, ImageSize, RgbImage};
+
+pub use animation::{Animation, AnimationInfo, decode_animation, read_animation};
 
 /// What a decoder may use. The defaults fit photographs of unknown origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,9 @@ pub fn decode_image(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, E
     let (image, orientation) = guarded(format, || match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, &options.limits),
         ImageFormat::Gif => gif::decode(bytes, options),
+        ImageFormat::WebP if animation::is_animated_webp(bytes) => {
+            animation::first_webp_frame(bytes, options)
+        }
         _ => generic::decode(bytes, format, options),
     })?;
     Ok(orientation::apply(image, orientation))
@@ -91,6 +97,7 @@ pub fn read_size(bytes: &[u8]) -> Result<ImageSize, Error> {
     let (size, orientation) = guarded(format, || match format {
         ImageFormat::Jpeg => jpeg::read_size(bytes),
         ImageFormat::Gif => gif::read_size(bytes),
+        ImageFormat::WebP if animation::is_animated_webp(bytes) => animation::read_webp_size(bytes),
         _ => generic::read_size(bytes, format),
     })?;
     let ImageSize { height, width } = size;

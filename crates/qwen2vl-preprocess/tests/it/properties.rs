@@ -1,12 +1,14 @@
 //! Bytes from anywhere never panic; a batch equals its images one by one, whatever the threads.
 
+use std::sync::OnceLock;
+
 use proptest::prelude::*;
 use qwen2vl_preprocess::{
     DecodeLimits, DecodeOptions, ImageSize, PixelLimits, PreprocessOptions, Preprocessor, RgbImage,
-    decode_image, read_size, smart_resize,
+    decode_animation, decode_image, read_animation, read_size, smart_resize,
 };
 
-use crate::read;
+use crate::{animations, read};
 
 /// Small real files of every format and decoder path.
 const SEEDS: &[&str] = &[
@@ -44,6 +46,25 @@ fn attack(bytes: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+static ANIMATIONS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+
+/// As many frames as were counted, each of the size that was read, then one error where the file is not whole.
+fn attack_animation(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let limits = DecodeLimits { max_pixels: 200_000, max_alloc_bytes: 8 << 20, ..Default::default() };
+    let info = read_animation(bytes).ok();
+    if let Ok(frames) = decode_animation(bytes, &DecodeOptions { limits, ..Default::default() }) {
+        let info = info.expect("what can be opened can be counted");
+        prop_assert_eq!(frames.info(), &info);
+        prop_assert!(info.size.pixels() <= limits.max_pixels && info.n_frames() > 0);
+        let frames: Vec<_> = frames.take(50).collect();
+        let whole = frames.iter().take_while(|f| f.is_ok()).count();
+        prop_assert!(frames.len() - whole <= 1 && whole <= info.n_frames());
+        prop_assert!(frames.len() == 50 || info.complete || whole < frames.len());
+        prop_assert!(frames.iter().flatten().all(|f| f.size() == info.size));
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -66,6 +87,25 @@ proptest! {
             bytes.truncate(cut.index(len));
         }
         attack(&bytes)?;
+    }
+
+    #[test]
+    fn mutated_animations_never_panic(
+        seed in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let rows = ANIMATIONS.get_or_init(|| animations::rows().iter().map(animations::Row::bytes).collect());
+        let mut bytes = rows[seed.index(rows.len())].clone();
+        let len = bytes.len();
+        for (at, value) in changes {
+            bytes[at.index(len)] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(len));
+        }
+        attack(&bytes)?;
+        attack_animation(&bytes)?;
     }
 
     #[test]
