@@ -124,6 +124,10 @@ impl SparkImage {
 
     /// Whether its data are an image file, not pixels.
     pub fn is_encoded(&self) -> bool {
+        // Without a size they can only be a file.
+        if self.mode == MODE_UNDEFINED && self.height == -1 && self.width == -1 && !self.data.is_empty() {
+            return true;
+        }
         if !is_encoded_image(&self.data) {
             return false;
         }
@@ -147,7 +151,7 @@ impl SparkImage {
     /// that cannot be decoded.
     pub fn to_rgb(&self, limits: &DecodeLimits, alpha: AlphaMode) -> Result<RgbImage, Error> {
         if self.is_encoded() {
-            let options = qwen2vl_preprocess::DecodeOptions { limits: *limits, alpha };
+            let options = qwen2vl_preprocess::DecodeOptions { limits: *limits, alpha, ..Default::default() };
             return qwen2vl_preprocess::decode_image(&self.data, &options).map_err(|e| self.image_error(e));
         }
         let kind = self.check(limits)?;

@@ -45,8 +45,6 @@ numbers! {
     set_beam_size get_beam_size "beamSize" i32 => as_int;
     /// Answers to each question, 1 to 64: drawn, or the best beams.
     set_n_return_sequences get_n_return_sequences "nReturnSequences" i32 => as_int;
-    /// Smaller images are enlarged to so many pixels, from 1.
-    set_min_pixel_value get_min_pixel_value "minPixelValue" i32 => as_int;
     /// Whether images are resized; their sides must be multiples of 28 otherwise.
     set_do_resize get_do_resize "doResize" bool => as_boolean;
     /// Whether `imageMean` and `imageStd` are applied.
@@ -126,9 +124,18 @@ impl Qwen2VLTransformer {
 
     /// The most pixels of an image.
     pub fn get_max_pixel_value(&self) -> i32 {
-        let own = self.package().preprocess.pixel_limits.max_pixels;
-        let given = self.params().value("maxPixelValue").and_then(|v| v.as_int()?.try_into().ok());
-        given.unwrap_or_else(|| i32::try_from(own).unwrap_or(i32::MAX))
+        self.pixels("maxPixelValue", self.package().preprocess.pixel_limits.max_pixels)
+    }
+
+    /// Smaller images are enlarged to so many pixels, from 1.
+    #[must_use]
+    pub fn set_min_pixel_value(self, value: i32) -> Self {
+        self.put("minPixelValue", value.into())
+    }
+
+    /// The fewest pixels of an image.
+    pub fn get_min_pixel_value(&self) -> i32 {
+        self.pixels("minPixelValue", self.package().preprocess.pixel_limits.min_pixels)
     }
 
     /// Tokens that are never chosen.
@@ -218,6 +225,11 @@ impl Qwen2VLTransformer {
     #[must_use]
     pub fn set_feature_extractor_type(self, name: impl Into<String>) -> Self {
         self.put("featureExtractorType", Value::Text(name.into()))
+    }
+
+    fn pixels(&self, name: &str, own: u64) -> i32 {
+        let given = self.params().value(name).and_then(|v| v.as_int()?.try_into().ok());
+        given.unwrap_or_else(|| i32::try_from(own).unwrap_or(i32::MAX))
     }
 
     fn text(&self, name: &str) -> Option<String> {

@@ -67,11 +67,6 @@ impl Params {
         given.cloned().or_else(|| find(name).ok()?.default_here(self.defaults))
     }
 
-    /// A value that is no default.
-    pub fn own_or_saved(&self, name: &str) -> Option<&Value> {
-        self.set.get(name).or_else(|| self.saved.get(name))
-    }
-
     /// A value that the caller set on this object.
     pub fn own(&self, name: &str) -> Option<&Value> {
         self.set.get(name)

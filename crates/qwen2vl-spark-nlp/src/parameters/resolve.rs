@@ -28,6 +28,8 @@ impl Params {
         let mut options = RequestOptions::default();
         options.min_pixels = Some(min_pixels);
         options.max_pixels = Some(max_pixels);
+        // Spark NLP leaves special tokens out; boxes between them are in the metadata.
+        options.skip_special_tokens = Some(true);
         self.lengths(&mut options)?;
         self.choice(package, &mut options)?;
         self.sequences(&mut options)?;
@@ -87,17 +89,14 @@ impl Params {
         Ok(())
     }
 
-    /// Fewest and most pixels. The default for the fewest gives way to a lower limit for the most.
-    fn pixel_limits(&self, package: &ModelPackage) -> Result<(u64, u64), Error> {
-        let given =
-            |name| self.own_or_saved(name).and_then(Value::as_int).and_then(|v| u64::try_from(v).ok());
-        let default = |name| self.count(name).map(|v| v as u64);
-        // A model that was trained with fewer pixels says so.
-        let own = package.preprocess.pixel_limits.max_pixels;
-        let max = given("maxPixelValue").unwrap_or(own);
-        let min = match given("minPixelValue") {
-            Some(min) => min,
-            None => default("minPixelValue").unwrap_or(1).min(max),
+    /// Fewest and most pixels; the model's own where they are not set. The fewest give way to a lower limit for the most,
+    /// unless both are set.
+    pub fn pixel_limits(&self, package: &ModelPackage) -> Result<(u64, u64), Error> {
+        let given = |name| self.value(name).and_then(|v| v.as_int()).and_then(|v| u64::try_from(v).ok());
+        let own = package.preprocess.pixel_limits;
+        let (min, max) = match (given("minPixelValue"), given("maxPixelValue")) {
+            (min, Some(max)) => (min.unwrap_or(own.min_pixels.min(max)), max),
+            (min, None) => (min.unwrap_or(own.min_pixels), own.max_pixels),
         };
         if min > max {
             let allowed = format!("1 to maxPixelValue, {max}");

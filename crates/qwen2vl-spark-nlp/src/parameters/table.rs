@@ -195,7 +195,13 @@ pub const PARAMETERS: &[Parameter] = &[
     other("nReturnSequences", ROWS, ["", ""], "1", "answers to each question, drawn or from beams"),
     same("task", Text, ["", ""], "put in front of the question"),
     same("randomSeed", Int { least: i64::MIN, most: i64::MAX }, ["", ""], "seed of the draws; 0 if not set"),
-    other("minPixelValue", COUNT, ["200704", ""], "200704", "smaller images are enlarged to so many pixels"),
+    other(
+        "minPixelValue",
+        COUNT,
+        ["200704", ""],
+        "",
+        "smaller images are enlarged to so many pixels; the model's own if not set, 3136 of the published one",
+    ),
     other(
         "maxPixelValue",
         COUNT,
