@@ -27,11 +27,10 @@ pub struct Parameter {
 impl Parameter {
     /// Someone set it to have an effect, and it has none.
     pub(crate) fn is_missed(&self) -> bool {
-        !self.honored && (self.effect == NOT_SUPPORTED || self.effect == UNKNOWN)
+        !self.honored && self.effect == UNKNOWN
     }
 }
 
-const NOT_SUPPORTED: &str = "not supported yet";
 const UNKNOWN: &str = "unknown to this project";
 
 /// What a parameter does here.
@@ -69,8 +68,8 @@ const USES: [(&str, Use); 31] = [
     ("size", Not("Qwen2-VL keeps an image's proportions, within its pixel limits")),
     ("resample", Not("Qwen2-VL resizes bicubically")),
     ("batchSize", Not("requests are scheduled by this project")),
-    ("beamSize", Not(NOT_SUPPORTED)),
-    ("nReturnSequences", Not(NOT_SUPPORTED)),
+    ("beamSize", Honored("beams that are followed at once")),
+    ("nReturnSequences", Honored("answers to a prompt, drawn or from beams")),
     ("task", Not("prompts say what to do")),
     ("featureExtractorType", Not("names a class of Spark NLP")),
     ("inputCols", Not("columns belong to Spark")),

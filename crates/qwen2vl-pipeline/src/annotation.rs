@@ -64,6 +64,10 @@ pub struct Annotation {
     pub token_ids: Vec<TokenId>,
     /// Log-probabilities of these tokens, if the request asks for them.
     pub logprobs: Option<Vec<TokenLogprobs>>,
+    /// Score of a beam, see [`qwen2vl_runtime::Generation::score`]; `None` without beam search.
+    pub score: Option<f32>,
+    /// The other answers, where several were asked for; beams with the best first.
+    pub alternatives: Vec<Alternative>,
     /// Boxes in the answer; `None` where it has none, unless [`crate::BoxForms::Any`] was asked for.
     pub boxes: Option<AnswerBoxes>,
     /// Why it ended.
@@ -82,11 +86,29 @@ pub struct Annotation {
     pub model: String,
 }
 
+/// One of several answers to a request, beside the first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Alternative {
+    /// The answer.
+    pub result: String,
+    /// Its tokens, without the stop token.
+    pub token_ids: Vec<TokenId>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Score of a beam; left out without beam search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
+    /// Log-probabilities of its tokens; left out where nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<TokenLogprobs>>,
+}
+
 /// One row of bulk output: an answer or an error, never neither.
 ///
 /// Serialized as `{"input", "prompt", "result", "finish_reason", "prompt_tokens", "output_tokens", "grid_thw",
 /// "time_ms", "cached", "model", "error"}`; fields that an error leaves open are `null`. Before `"error"` come, where
-/// asked for, `"logprobs"`, and where the answer has boxes or all forms of boxes are asked for, `"boxes"`, and
+/// asked for, `"logprobs"`, for beams `"score"`, for several answers `"alternatives"`, and where the answer has boxes or all forms of boxes are asked for, `"boxes"`, and
 /// `"malformed_boxes"` if there are any; and `"warnings"` if something was put right.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -114,6 +136,12 @@ pub struct ResultRow {
     /// Log-probabilities of the answer's tokens; left out where nobody asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<Vec<TokenLogprobs>>,
+    /// Score of a beam; left out without beam search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
+    /// The other answers, where several were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
     /// Boxes in pixels of the original images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boxes: Option<Vec<AnswerBox>>,
@@ -170,6 +198,8 @@ impl ResultRow {
             cached: BTreeMap::new(),
             model: model.into(),
             logprobs: None,
+            score: None,
+            alternatives: Vec::new(),
             boxes: None,
             malformed_boxes: Vec::new(),
             warnings: Vec::new(),
@@ -200,6 +230,8 @@ impl ResultRow {
                 cached: BTreeMap::new(),
                 model: model.into(),
                 logprobs: annotation.logprobs,
+                score: annotation.score,
+                alternatives: annotation.alternatives,
                 error: None,
             },
             Err(error) => Self::failed(input, prompt, model, RowError::from(&error)),
@@ -217,6 +249,8 @@ mod tests {
             result: "a cat".to_owned(),
             token_ids: vec![1, 2],
             logprobs: None,
+            score: None,
+            alternatives: Vec::new(),
             boxes: None,
             finish_reason: FinishReason::Stop,
             prompt_tokens: 30,

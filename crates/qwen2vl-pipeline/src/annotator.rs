@@ -9,6 +9,7 @@ use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, Precision, available_m
 use qwen2vl_tokenizer::Message;
 
 use crate::answer::Asked;
+use crate::options::one_answer;
 use crate::processor::fits_into;
 use crate::{Annotation, Conversation, Error, ImageInput, Prepared, Processor, Request, RequestOptions};
 
@@ -132,6 +133,9 @@ impl AnnotatorBuilder {
     }
 }
 
+/// Why a streamed answer is the only one.
+const STREAMED: &str = "1 where the answer is streamed; run without streaming";
+
 /// A loaded model that annotates. `Send + Sync`: share it between threads.
 pub struct Annotator {
     pub(crate) processor: Processor,
@@ -183,7 +187,8 @@ impl Annotator {
     ///
     /// The request's first problem, see [`Error`]; the annotator stays usable.
     pub fn run(&self, request: &Request) -> Result<Annotation, Error> {
-        self.run_stream(request, &CancelToken::new(), |_| ControlFlow::Continue(()))
+        let prepared = self.prepare(request)?;
+        self.run_prepared(request, &prepared, &CancelToken::new(), |_| ControlFlow::Continue(()))
     }
 
     /// Answers a request; `on_delta` sees the text as it grows, in whole characters that are never taken back, and may
@@ -191,13 +196,16 @@ impl Annotator {
     ///
     /// # Errors
     ///
-    /// As [`Annotator::run`].
+    /// As [`Annotator::run`], and [`qwen2vl_runtime::Error::InvalidOption`] for beams or several answers, of which none
+    /// can be shown while it grows.
     pub fn run_stream(
         &self,
         request: &Request,
         cancel: &CancelToken,
         on_delta: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Annotation, Error> {
+        let options = request.options.or(&self.defaults);
+        one_answer(&options.generation(&self.processor.package().generation), STREAMED)?;
         let prepared = self.prepare(request)?;
         self.run_prepared(request, &prepared, cancel, on_delta)
     }
@@ -213,7 +221,8 @@ impl Annotator {
         self.processor.prepare_with(request, &options)
     }
 
-    /// The part of a request from the vision tower on. `prepared` must come from the same request.
+    /// The part of a request from the vision tower on. `prepared` must come from the same request. With beams `on_delta`
+    /// sees the best answer when it is found.
     ///
     /// # Errors
     ///
@@ -235,11 +244,11 @@ impl Annotator {
 
     /// Refuses a request that would not fit into the free memory: OpenVINO ends the process where an allocation fails.
     pub(crate) fn check_memory(&self, prepared: &Prepared, options: &RequestOptions) -> Result<(), Error> {
-        let max_new_tokens = options.generation(&self.processor.package().generation).max_new_tokens;
+        let config = options.generation(&self.processor.package().generation);
         let largest = prepared.media.iter().map(|m| m.grid_thw).max_by_key(|g| g.h as usize * g.w as usize);
         let grid = largest.map(|g| qwen2vl_types::GridThw { t: 1, ..g });
-        let plan = self.processor.memory_plan(grid, prepared.encoded.input_ids.len(), max_new_tokens);
-        fits_into(available_memory_bytes(), plan.request_bytes())
+        let plan = self.processor.memory_plan(grid, prepared.encoded.input_ids.len(), config.max_new_tokens);
+        fits_into(available_memory_bytes(), plan.with_rows(config.num_beams).request_bytes())
     }
 }
 

@@ -4,15 +4,17 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use qwen2vl_preprocess::PixelValues;
-use qwen2vl_runtime::{CancelToken, FinishReason, LanguageSession, Prompt, VisionEmbeddings, generate_all};
+use qwen2vl_runtime::{
+    CancelToken, FinishReason, Generation, LanguageSession, Prompt, VisionEmbeddings, generate_all,
+};
 use qwen2vl_tokenizer::{EncodedPrompt, Message};
 use qwen2vl_types::TokenId;
 
 use crate::boxes::question_picture;
 use crate::stop::{self, StopStrings};
 use crate::{
-    Annotation, Annotator, AnswerBoxes, BoxForms, Error, Prepared, PromptInput, Request, RequestOptions,
-    Times, logprobs,
+    Alternative, Annotation, Annotator, AnswerBoxes, BoxForms, Error, Prepared, PromptInput, Request,
+    RequestOptions, Times, logprobs,
 };
 
 /// What is to be answered.
@@ -85,13 +87,16 @@ impl Annotator {
             let _ = stop.push(&delta, &mut emit);
         }
         let _ = stop.finish(&mut emit);
-        let generation = answers.swap_remove(0);
+        let generation = answers.remove(0);
+        let alternatives = answers.into_iter().map(|answer| self.alternative(options, answer)).collect();
         let finish_reason = if stop.found() { FinishReason::Stop } else { generation.finish_reason };
         let boxes = self.boxes(asked, &text, &generation.token_ids);
         Ok(Annotation {
             result: text,
             token_ids: generation.token_ids,
             boxes,
+            score: generation.score,
+            alternatives,
             logprobs: generation.logprobs.map(|l| logprobs::with_texts(&l, tokenizer)),
             finish_reason,
             prompt_tokens: prepared.encoded.input_ids.len(),
@@ -107,6 +112,21 @@ impl Annotator {
             },
             model: package.name.clone(),
         })
+    }
+
+    /// An answer that nobody saw grow.
+    fn alternative(&self, options: &RequestOptions, answer: Generation) -> Alternative {
+        let tokenizer = self.processor.tokenizer();
+        let whole = tokenizer.detokenize(&answer.token_ids, options.skip_special_tokens.unwrap_or(false));
+        let result = stop::before_stop_string(options.stop_strings(self.processor.package()), &whole);
+        let is_cut = result.len() < whole.len();
+        Alternative {
+            result,
+            token_ids: answer.token_ids,
+            finish_reason: if is_cut { FinishReason::Stop } else { answer.finish_reason },
+            score: answer.score,
+            logprobs: answer.logprobs.map(|l| logprobs::with_texts(&l, tokenizer)),
+        }
     }
 
     /// The prompt for a session that holds its first tokens, with the embeddings of what comes behind them.

@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use qwen2vl_runtime::{CancelToken, FinishReason, GenerationConfig, LanguageSession};
+use qwen2vl_runtime::{CancelToken, FinishReason, LanguageSession};
 use qwen2vl_tokenizer::{EncodedPrompt, Message};
 use qwen2vl_types::TokenId;
 
 use crate::answer::{Asked, Embeddings};
+use crate::options::one_answer;
 use crate::render::render_turn;
 use crate::{Annotation, Annotator, Error, MediaInfo, Request, RequestOptions};
 
@@ -122,7 +123,7 @@ impl<'a> Conversation<'a> {
         on_delta: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Annotation, Error> {
         let annotator = self.annotator;
-        one_answer(&options.generation(&annotator.processor.package().generation))?;
+        one_answer(&options.generation(&annotator.processor.package().generation), TURN)?;
         let rendered = render_turn(&annotator.processor.template, &mut self.messages, turn, &options)?;
         let mut prepared = annotator.processor.prepare_rendered(rendered, &options, &self.media)?;
         annotator.check_memory(&prepared, &options)?;
@@ -191,19 +192,8 @@ struct Before {
     held_tokens: usize,
 }
 
-/// The next turn follows one answer.
-fn one_answer(config: &GenerationConfig) -> Result<(), Error> {
-    let options = [("num_beams", config.num_beams), ("num_return_sequences", config.num_return_sequences)];
-    match options.into_iter().find(|(_, value)| *value > 1) {
-        Some((name, value)) => Err(qwen2vl_runtime::Error::InvalidOption {
-            name,
-            value: value.to_string(),
-            allowed: "1 in a conversation, whose next turn follows one answer".into(),
-        }
-        .into()),
-        None => Ok(()),
-    }
-}
+/// Why a turn has one answer.
+const TURN: &str = "1 in a conversation, whose next turn follows one answer";
 
 impl std::fmt::Debug for Conversation<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -17,7 +17,7 @@ mod request;
 mod stop;
 mod written_out;
 
-pub use annotation::{Annotation, MediaInfo, ResultRow, RowError, Times};
+pub use annotation::{Alternative, Annotation, MediaInfo, ResultRow, RowError, Times};
 pub use annotator::{Annotator, AnnotatorBuilder, open_package};
 pub use boxes::{
     AnswerBox, AnswerBoxes, BoxEvent, BoxForms, BoxParser, Coco, Corners, FoundBox, MalformedBox,
@@ -34,7 +34,9 @@ pub use qwen2vl_package::{
 pub use qwen2vl_preprocess::{
     AlphaMode, DecodeLimits, DecodeOptions, ImageSize, PixelLimits, PixelValues, RgbImage,
 };
-pub use qwen2vl_runtime::{CancelToken, FinishReason, Precision, available_memory_bytes, library};
+pub use qwen2vl_runtime::{
+    CancelToken, EarlyStopping, FinishReason, Precision, available_memory_bytes, library,
+};
 pub use qwen2vl_tokenizer::{
     Content, ContentPart, ImagePart, Message, VideoPart, VideoSource, parse_messages,
 };

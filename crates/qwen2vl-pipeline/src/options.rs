@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use qwen2vl_package::ModelPackage;
 use qwen2vl_preprocess::PixelLimits;
-use qwen2vl_runtime::GenerationConfig;
+use qwen2vl_runtime::{EarlyStopping, GenerationConfig};
 use qwen2vl_types::TokenId;
 
 use crate::{BoxForms, Error};
@@ -54,6 +54,16 @@ pub struct RequestOptions {
     pub stop_strings: Option<Vec<String>>,
     /// Report log-probabilities of the answer's tokens, and of this many most probable ones at each.
     pub logprobs: Option<usize>,
+    /// Beams of a beam search, whose best answers are the result; 1 is none. More than one turn sampling off where only
+    /// the model's own options have it on, and sampling turns off the model's own beams.
+    pub num_beams: Option<usize>,
+    /// Exponent of a beam's length, by which its score is divided: above 0 longer answers win, below 0 shorter ones.
+    pub length_penalty: Option<f32>,
+    /// When a beam search ends.
+    pub early_stopping: Option<EarlyStopping>,
+    /// Answers to a request: drawn ones, or at most as many as there are beams, the best first. Those behind the first
+    /// are the annotation's `alternatives`.
+    pub num_return_sequences: Option<usize>,
     /// Name images and videos in the prompt: "Picture 1: ".
     pub add_vision_id: Option<bool>,
     /// Refuse a written-out prompt that has no placeholder for the request's media, which otherwise is put in front of
@@ -90,6 +100,10 @@ impl RequestOptions {
             stop_token_ids: self.stop_token_ids.clone().or_else(|| defaults.stop_token_ids.clone()),
             stop_strings: self.stop_strings.clone().or_else(|| defaults.stop_strings.clone()),
             logprobs: self.logprobs.or(defaults.logprobs),
+            num_beams: self.num_beams.or(defaults.num_beams),
+            length_penalty: self.length_penalty.or(defaults.length_penalty),
+            early_stopping: self.early_stopping.or(defaults.early_stopping),
+            num_return_sequences: self.num_return_sequences.or(defaults.num_return_sequences),
             add_vision_id: self.add_vision_id.or(defaults.add_vision_id),
             strict_prompt: self.strict_prompt.or(defaults.strict_prompt),
             skip_special_tokens: self.skip_special_tokens.or(defaults.skip_special_tokens),
@@ -135,8 +149,10 @@ impl RequestOptions {
     /// turn sampling on, as in Hugging Face's `generate`.
     pub(crate) fn generation(&self, model: &GenerationConfig) -> GenerationConfig {
         let list = |own: &Option<Vec<TokenId>>, model: &[TokenId]| own.clone().unwrap_or(model.to_vec());
+        let names_beams = self.num_beams.is_some_and(|beams| beams > 1);
+        let own_beams = if self.do_sample == Some(true) { 1 } else { model.num_beams };
         GenerationConfig {
-            do_sample: self.do_sample.unwrap_or(model.do_sample),
+            do_sample: self.do_sample.unwrap_or(model.do_sample && !names_beams),
             temperature: self.temperature.unwrap_or(model.temperature),
             top_k: self.top_k.unwrap_or(model.top_k),
             top_p: self.top_p.unwrap_or(model.top_p),
@@ -153,7 +169,49 @@ impl RequestOptions {
             stop_token_ids: list(&self.stop_token_ids, &model.stop_token_ids),
             logprobs: self.logprobs.or(model.logprobs),
             seed: self.seed.unwrap_or(model.seed),
-            ..GenerationConfig::default()
+            num_beams: self.num_beams.unwrap_or(own_beams),
+            length_penalty: self.length_penalty.unwrap_or(model.length_penalty),
+            early_stopping: self.early_stopping.unwrap_or(model.early_stopping),
+            num_return_sequences: self.num_return_sequences.unwrap_or(model.num_return_sequences),
+        }
+    }
+}
+
+/// Refuses beams and several answers, with what is `allowed` where there can be only one.
+pub(crate) fn one_answer(config: &GenerationConfig, allowed: &'static str) -> Result<(), Error> {
+    let options = [("num_beams", config.num_beams), ("num_return_sequences", config.num_return_sequences)];
+    match options.into_iter().find(|(_, value)| *value > 1) {
+        Some((name, value)) => {
+            let value = value.to_string();
+            Err(qwen2vl_runtime::Error::InvalidOption { name, value, allowed: allowed.into() }.into())
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beams_and_sampling_of_the_model_give_way_to_what_a_request_names() {
+        let sampling = GenerationConfig { do_sample: true, ..GenerationConfig::default() };
+        let beams = GenerationConfig { num_beams: 4, ..GenerationConfig::default() };
+        let named =
+            |num_beams, do_sample| RequestOptions { num_beams, do_sample, ..RequestOptions::default() };
+        for (model, options, want) in [
+            (&sampling, named(None, None), (true, 1)),
+            (&sampling, named(Some(1), None), (true, 1)),
+            (&sampling, named(Some(3), None), (false, 3)),
+            (&beams, named(None, None), (false, 4)),
+            (&beams, named(None, Some(true)), (true, 1)),
+            (&beams, named(None, Some(false)), (false, 4)),
+            (&beams, named(Some(2), None), (false, 2)),
+            // A contradiction, which validation names.
+            (&beams, named(Some(2), Some(true)), (true, 2)),
+        ] {
+            let got = options.generation(model);
+            assert_eq!((got.do_sample, got.num_beams), want, "{options:?}");
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct MemoryPlan {
     pub vision_bytes: u64,
     /// The conversation: KV cache, embeddings and one piece of the prefill.
     pub language_bytes: u64,
+    /// What each further row of the conversation takes, beams and labels: a KV cache and logits of its own.
+    pub row_bytes: u64,
 }
 
 impl MemoryPlan {
@@ -70,12 +72,20 @@ impl MemoryPlan {
         Self {
             model_bytes: BASE_BYTES.saturating_add(weight_bytes.saturating_mul(2)),
             vision_bytes,
+            row_bytes: kv_cache.saturating_add(logits),
             language_bytes: kv_cache
                 .saturating_add(activations)
                 .saturating_add(mask)
                 .saturating_add(embeddings)
                 .saturating_add(logits),
         }
+    }
+
+    /// The plan with so many rows, at least 1.
+    #[must_use]
+    pub fn with_rows(self, rows: usize) -> Self {
+        let further = self.row_bytes.saturating_mul(rows.saturating_sub(1) as u64);
+        Self { language_bytes: self.language_bytes.saturating_add(further), ..self }
     }
 
     /// The peak: the model and both phases. They follow each other, but the first one's memory is not given back to
@@ -153,6 +163,16 @@ mod tests {
             plan(8, 20) <= plan(16, 20) && plan(16, 20) <= plan(100, 20) && plan(100, 20) < plan(248, 20)
         );
         assert!(plan(16, 20) <= plan(16, 20_000));
+    }
+
+    #[test]
+    fn each_row_has_a_cache_of_its_own() {
+        let plan = MemoryPlan::new(&config(), 0, None, 1000, 24, 1024);
+        // 1,024 tokens of keys and values in 28 layers of 2 heads of 128 values of 2 bytes.
+        let cache = 1024 * 2 * 28 * 2 * 128 * 2;
+        let bytes = |rows| plan.with_rows(rows).request_bytes();
+        assert!(bytes(5) - bytes(1) >= 4 * cache && bytes(5) - bytes(1) < 5 * cache);
+        assert_eq!((bytes(0), bytes(usize::MAX)), (bytes(1), u64::MAX));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How answers are chosen and where they end, as flags. Spark NLP's names are taken as well.
 
 use clap::Args;
-use qwen2vl_pipeline::{RequestOptions, TokenId};
+use qwen2vl_pipeline::{EarlyStopping, RequestOptions, TokenId};
 
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Generation")]
@@ -33,6 +33,19 @@ pub struct GenerationArgs {
     /// Seed of the draws: the same seed gives the same answer, whatever else is asked
     #[arg(long, value_name = "N", alias = "random-seed", env = "QWEN2VL_SEED")]
     pub seed: Option<u64>,
+    /// Follow N answers at once and take the best (beam search); 1 is off [default: the model's]
+    #[arg(long, value_name = "N", alias = "beam-size", env = "QWEN2VL_NUM_BEAMS")]
+    pub num_beams: Option<usize>,
+    /// With beams: above 0 longer answers win, below 0 shorter ones [default: the model's]
+    #[arg(long, value_name = "X", env = "QWEN2VL_LENGTH_PENALTY", allow_negative_numbers = true)]
+    pub length_penalty: Option<f32>,
+    /// With beams: whether the search ends as soon as N answers have ended: true, false or never [default: the model's]
+    #[arg(long, value_name = "WHEN", env = "QWEN2VL_EARLY_STOPPING")]
+    pub early_stopping: Option<EarlyStopping>,
+    /// Answers to each input: drawn ones, or at most as many as there are beams; those behind the first stand in the
+    /// rows of --format jsonl as "alternatives"
+    #[arg(long, value_name = "N", alias = "n-return-sequences", env = "QWEN2VL_NUM_RETURN_SEQUENCES")]
+    pub num_return_sequences: Option<usize>,
     /// Penalty on tokens already in prompt or answer; 1 is off [default: the model's]
     #[arg(long, value_name = "X", env = "QWEN2VL_REPETITION_PENALTY", allow_negative_numbers = true)]
     pub repetition_penalty: Option<f32>,
@@ -87,6 +100,10 @@ impl GenerationArgs {
         options.top_p = self.top_p;
         options.min_p = self.min_p;
         options.seed = self.seed;
+        options.num_beams = self.num_beams;
+        options.length_penalty = self.length_penalty;
+        options.early_stopping = self.early_stopping;
+        options.num_return_sequences = self.num_return_sequences;
         options.repetition_penalty = self.repetition_penalty;
         options.presence_penalty = self.presence_penalty;
         options.frequency_penalty = self.frequency_penalty;
@@ -137,6 +154,10 @@ mod tests {
         want.top_p = Some(0.25);
         want.min_p = Some(0.125);
         want.seed = Some(7);
+        want.num_beams = Some(4);
+        want.length_penalty = Some(-0.5);
+        want.early_stopping = Some(EarlyStopping::Never);
+        want.num_return_sequences = Some(2);
         want.repetition_penalty = Some(1.5);
         want.presence_penalty = Some(-0.5);
         want.frequency_penalty = Some(-1.0);
@@ -148,6 +169,7 @@ mod tests {
         want.logprobs = Some(0);
         let hugging_face = "--max-new-tokens 9 --min-new-tokens 2 --max-input-tokens 100 --do-sample --temperature 0.5 \
                             --top-k 3 --top-p 0.25 --min-p 0.125 --seed 7 --repetition-penalty 1.5 \
+                            --num-beams 4 --length-penalty -0.5 --early-stopping never --num-return-sequences 2 \
                             --presence-penalty -0.5 --frequency-penalty -1 --no-repeat-ngram-size 4 \
                             --suppress-tokens 1,2 --suppress-tokens 3 --logit-bias 4=-5,5=1.5 --stop-token-ids 6 \
                             --stop-strings a,b --stop-strings -- --logprobs 0";
@@ -157,6 +179,8 @@ mod tests {
             .replace("min-new-tokens", "min-output-length")
             .replace("max-input-tokens", "max-input-length")
             .replace("suppress-tokens", "ignore-token-ids")
+            .replace("--num-beams", "--beam-size")
+            .replace("--num-return-sequences", "--n-return-sequences")
             .replace("--seed", "--random-seed");
         assert_eq!(options(&spark).unwrap(), want);
         assert_eq!(options("").unwrap(), RequestOptions::default());
@@ -168,6 +192,8 @@ mod tests {
             let error = options(&format!("--logit-bias={bad}")).unwrap_err();
             assert!(error.contains("123=-5") && error.contains("--logit-bias"), "{error}");
         }
+        let error = options("--early-stopping soon").unwrap_err();
+        assert!(error.contains("true, false or") && error.contains("--early-stopping"), "{error}");
         assert!(options("--suppress-tokens 1,x").unwrap_err().contains("--suppress-tokens"));
     }
 }

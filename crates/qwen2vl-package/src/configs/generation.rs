@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qwen2vl_runtime::GenerationConfig;
+use qwen2vl_runtime::{EarlyStopping, GenerationConfig};
 use qwen2vl_types::TokenId;
 use serde::Deserialize;
 
@@ -58,6 +58,10 @@ pub(crate) struct GenerationFile {
     max_new_tokens: Option<u64>,
     eos_token_id: Option<TokenIds>,
     stop_strings: Option<Texts>,
+    num_beams: Option<u64>,
+    length_penalty: Option<f64>,
+    early_stopping: Option<EarlyStopping>,
+    num_return_sequences: Option<u64>,
     // Not in Hugging Face's files: OpenAI's options, and those of a saved annotator.
     presence_penalty: Option<f64>,
     frequency_penalty: Option<f64>,
@@ -136,6 +140,10 @@ impl GenerationFile {
             max_input_tokens: self.max_input_tokens.map(size),
             stop_token_ids,
             seed: self.seed.unwrap_or(default.seed),
+            num_beams: self.num_beams.map_or(default.num_beams, size),
+            length_penalty: number(self.length_penalty, default.length_penalty),
+            early_stopping: self.early_stopping.unwrap_or(default.early_stopping),
+            num_return_sequences: self.num_return_sequences.map_or(default.num_return_sequences, size),
             ..default
         }
     }

@@ -127,6 +127,7 @@ fn generation_config(set: &Set<'_>, features: &Features, notes: &mut Vec<String>
         }
     };
     const MOST: u64 = 1 << 31;
+    const MOST_ROWS: u64 = 64;
     let longest = set.whole("maxOutputLength", 1..=MOST, notes);
     put("max_new_tokens", longest.map(Value::from));
     put("min_new_tokens", set.whole("minOutputLength", 0..=longest.unwrap_or(MOST), notes).map(Value::from));
@@ -147,6 +148,12 @@ fn generation_config(set: &Set<'_>, features: &Features, notes: &mut Vec<String>
     // Spark NLP's -1 is "all", which is 0 in Hugging Face's files.
     put("top_k", set.number("topK", -1.0..=MOST as f64, notes).map(|k| json!(k.max(0.0) as u64)));
     put("seed", set.whole("randomSeed", 0..=1 << 53, notes).map(Value::from));
+    // Beams are not drawn, and without both all answers would be the same.
+    let drawn = set.switch("doSample").unwrap_or(false);
+    let beams = set.whole("beamSize", 1..=if drawn { 1 } else { MOST_ROWS }, notes);
+    put("num_beams", beams.map(Value::from));
+    let most = if drawn { MOST_ROWS } else { beams.unwrap_or(1) };
+    put("num_return_sequences", set.whole("nReturnSequences", 1..=most, notes).map(Value::from));
     config
 }
 

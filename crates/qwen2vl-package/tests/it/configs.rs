@@ -1,5 +1,6 @@
 //! The JSON files: forms that are read, and values that are refused with file, field and limit.
 
+use qwen2vl_runtime::EarlyStopping;
 use qwen2vl_testkit::check_all;
 use serde_json::{Value, json};
 
@@ -246,6 +247,19 @@ fn wrong_values_of_the_other_files_are_named() {
         (generation, json!({ "max_input_tokens": 0 }), vec!["max_input_tokens is 0, allowed is 1 or more"]),
         (generation, json!({ "stop_strings": ["a", ""] }), vec!["stop_strings has an empty text"]),
         (generation, json!({ "stop_strings": 5 }), vec!["expected a text or a list of them"]),
+        (generation, json!({ "num_beams": 65 }), vec!["num_beams is 65, allowed is 1 to 64"]),
+        (
+            generation,
+            json!({ "num_beams": 2, "do_sample": true }),
+            vec!["num_beams is 2, allowed is 1 with do_sample"],
+        ),
+        (
+            generation,
+            json!({ "num_return_sequences": 2 }),
+            vec!["num_return_sequences is 2, allowed is 1 without"],
+        ),
+        (generation, json!({ "early_stopping": "soon" }), vec!["early_stopping is \"soon\"", "never"]),
+        (generation, json!({ "early_stopping": 1 }), vec!["expected true, false or \"never\""]),
         (generation, json!({ "top_p": 1.5 }), vec!["top_p is 1.5, allowed is above 0"]),
         (generation, json!({ "repetition_penalty": -1 }), vec!["repetition_penalty is -1"]),
         (generation, json!({ "max_new_tokens": 0 }), vec!["max_new_tokens is 0"]),
@@ -319,4 +333,21 @@ fn generation_options_are_taken_from_the_file() {
     assert_eq!(generation.logit_bias, [(7, 1.5), (8, -2.0)].into());
     assert_eq!((generation.min_new_tokens, generation.max_new_tokens), (300, 300));
     assert_eq!((generation.max_input_tokens, package.stop_strings), (Some(4096), vec!["END".to_owned()]));
+}
+
+#[test]
+fn beams_are_taken_from_the_file() {
+    for (early_stopping, want) in [
+        (json!(false), EarlyStopping::Heuristic),
+        (json!(true), EarlyStopping::Yes),
+        (json!("never"), EarlyStopping::Never),
+    ] {
+        let content = json!({
+            "num_beams": 4, "length_penalty": -0.5, "early_stopping": early_stopping, "num_return_sequences": 2
+        });
+        let package = Place::new().open(&Export::new().json("generation_config.json", &content)).unwrap();
+        let generation = &package.generation;
+        assert_eq!((generation.num_beams, generation.num_return_sequences), (4, 2));
+        assert_eq!((generation.length_penalty, generation.early_stopping), (-0.5, want));
+    }
 }

@@ -194,7 +194,7 @@ fn parameters_that_were_set_are_honored_or_reported() {
         "engine": "openvino", "maxOutputLength": 64, "minPixelValue": 6272, "maxPixelValue": 401_408, "doSample": true,
         "temperature": 0.7, "topK": -1, "topP": 0.8, "repetitionPenalty": 1.1, "stopTokenIds": [5, 27], "randomSeed": 9,
         "minOutputLength": 3, "maxInputLength": 4096, "noRepeatNgramSize": 4, "ignoreTokenIds": [5, 30, 151_936, -1],
-        "size": 224, "beamSize": 4, "repetition": 1
+        "size": 224, "beamSize": 4, "nReturnSequences": 3, "repetition": 1
     });
     let package = Saved::new().metadata(&set).open().unwrap();
     let generation = &package.generation;
@@ -204,8 +204,17 @@ fn parameters_that_were_set_are_honored_or_reported() {
     assert_eq!(generation.stop_token_ids, [29, 27, 5]);
     assert_eq!((generation.min_new_tokens, generation.max_input_tokens), (3, Some(4096)));
     assert_eq!((generation.no_repeat_ngram_size, &generation.suppress_tokens[..]), (4, &[5, 30][..]));
-    let noted = "ignoreTokenIds has [151936], allowed is below the vocabulary size, 151936";
-    assert!(package.notes.iter().any(|n| n.contains(noted)), "{:?}", package.notes);
+    assert_eq!((generation.num_beams, generation.num_return_sequences), (1, 3));
+    for noted in [
+        "ignoreTokenIds has [151936], allowed is below the vocabulary size, 151936",
+        "beamSize is 4, allowed is 1 to 1: not used",
+    ] {
+        assert!(package.notes.iter().any(|n| n.contains(noted)), "{:?}", package.notes);
+    }
+    let beams = json!({ "beamSize": 4, "nReturnSequences": 2 });
+    let beams = Saved::new().metadata(&beams).open().unwrap();
+    assert_eq!((beams.generation.num_beams, beams.generation.num_return_sequences), (4, 2));
+    assert!(beams.parameters.iter().any(|p| p.name == "beamSize" && p.honored));
     let limits = package.preprocess.pixel_limits;
     assert_eq!((limits.min_pixels, limits.max_pixels), (6272, 401_408));
     // Not set: Qwen2-VL's own, not the class's 0.5.
@@ -217,7 +226,6 @@ fn parameters_that_were_set_are_honored_or_reported() {
     }
     for (name, explicit, says) in [
         ("size", true, "keeps an image's proportions"),
-        ("beamSize", true, "not supported yet"),
         ("repetition", true, "unknown to this project"),
         ("imageMean", false, "a default of Spark NLP's class"),
     ] {
