@@ -27,6 +27,8 @@ pub struct Cli {
 pub enum Command {
     /// Ask about images: one result per input
     Annotate(Box<AnnotateArgs>),
+    /// Talk about images in the terminal; answers appear as they grow, and no turn is computed twice
+    Chat(Box<ChatArgs>),
     /// Show what the model would be given, as JSON, without inference
     Inspect(InspectArgs),
     /// Predict resized size, tokens and peak memory of image sizes, as JSON
@@ -67,6 +69,25 @@ pub struct AnnotateArgs {
     pub generation: GenerationArgs,
     #[command(flatten)]
     pub boxes: BoxArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// Images of the first question
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// The system prompt [default: the model's]
+    #[arg(long, value_name = "TEXT", env = "QWEN2VL_SYSTEM")]
+    pub system: Option<String>,
+    /// Name the images in the prompt: "Picture 1: "
+    #[arg(long, env = "QWEN2VL_ADD_VISION_ID")]
+    pub add_vision_id: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub generation: GenerationArgs,
 }
 
 #[derive(Debug, Args)]

@@ -1,19 +1,46 @@
-//! Ctrl-C: the first ends the work after the rows already printed, the second at once.
+//! Ctrl-C: the first ends what is being done in good order, the second at once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use qwen2vl_pipeline::CancelToken;
 
+/// What Ctrl-C (or a termination signal) cancels; without any work it ends the program.
+#[derive(Clone, Default)]
+pub struct Interrupt(Arc<Mutex<Option<CancelToken>>>);
+
+impl Interrupt {
+    /// Listens; `notice` is shown at the first Ctrl-C.
+    pub fn listen(notice: &'static str) -> Result<Self> {
+        let interrupt = Self::default();
+        let handler = interrupt.clone();
+        ctrlc::set_handler(move || match handler.lock().as_ref() {
+            Some(cancel) if !cancel.is_cancelled() => {
+                cancel.cancel();
+                eprintln!("\n{notice}; press Ctrl-C again to end at once");
+            }
+            _ => std::process::exit(i32::from(crate::INTERRUPTED)),
+        })
+        .context("cannot listen for Ctrl-C")?;
+        Ok(interrupt)
+    }
+
+    /// A token for the work that begins now.
+    pub fn begin(&self) -> CancelToken {
+        self.lock().insert(CancelToken::new()).clone()
+    }
+
+    /// The work is done.
+    pub fn end(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<CancelToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A token that Ctrl-C (or a termination signal) cancels.
 pub fn cancel_on_interrupt() -> Result<CancelToken> {
-    let cancel = CancelToken::new();
-    let handler = cancel.clone();
-    ctrlc::set_handler(move || {
-        if handler.is_cancelled() {
-            std::process::exit(i32::from(crate::INTERRUPTED));
-        }
-        handler.cancel();
-        eprintln!("\ninterrupted: ending; press Ctrl-C again to end at once");
-    })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(cancel)
+    Ok(Interrupt::listen("interrupted: ending")?.begin())
 }

@@ -62,6 +62,13 @@ pub enum VideoSource {
     Frames(Vec<String>),
 }
 
+impl ContentPart {
+    /// An image, by path or URL.
+    pub fn image(source: impl Into<String>) -> Self {
+        Self::Image(ImagePart { source: Some(source.into()) })
+    }
+}
+
 impl Message {
     /// A turn of text alone.
     pub fn new(role: impl Into<String>, text: impl Into<String>) -> Self {
@@ -299,7 +306,7 @@ mod tests {
         let messages = parse_messages(json).unwrap();
         assert_eq!(messages[0], Message::system("Be brief."));
         let Content::Parts(parts) = &messages[1].content else { panic!("parts were given") };
-        let image = |s: &str| ContentPart::Image(ImagePart { source: Some(s.to_owned()) });
+        let image = |s: &str| ContentPart::image(s);
         assert_eq!(parts[0], image("a.png"));
         assert_eq!(parts[1], ContentPart::Image(ImagePart::default()));
         assert_eq!([&parts[2], &parts[3], &parts[6]], [&image("b.png"), &image("c.png"), &image("d.png")]);

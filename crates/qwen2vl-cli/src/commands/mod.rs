@@ -2,6 +2,7 @@
 
 pub mod annotate;
 pub mod boxes;
+pub mod chat;
 pub mod demo;
 pub mod doctor;
 pub mod inspect;

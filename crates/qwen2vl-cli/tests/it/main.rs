@@ -4,6 +4,7 @@
 
 mod annotate;
 mod boxes;
+mod chat;
 mod look;
 mod model;
 mod package;
