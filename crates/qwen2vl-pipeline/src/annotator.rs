@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use qwen2vl_package::ModelPackage;
 use qwen2vl_preprocess::{AlphaMode, DecodeLimits, DecodeOptions};
-use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, Precision, available_memory_bytes};
+use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, MemoryPlan, Precision, available_memory_bytes};
 use qwen2vl_tokenizer::Message;
 
 use crate::answer::Asked;
@@ -245,10 +245,15 @@ impl Annotator {
     /// Refuses a request that would not fit into the free memory: OpenVINO ends the process where an allocation fails.
     pub(crate) fn check_memory(&self, prepared: &Prepared, options: &RequestOptions) -> Result<(), Error> {
         let config = options.generation(&self.processor.package().generation);
+        let plan = self.memory_plan(prepared, config.max_new_tokens).with_rows(config.num_beams);
+        fits_into(available_memory_bytes(), plan.request_bytes())
+    }
+
+    /// What a request with answers of so many tokens will take.
+    pub(crate) fn memory_plan(&self, prepared: &Prepared, max_new_tokens: usize) -> MemoryPlan {
         let largest = prepared.media.iter().map(|m| m.grid_thw).max_by_key(|g| g.h as usize * g.w as usize);
         let grid = largest.map(|g| qwen2vl_types::GridThw { t: 1, ..g });
-        let plan = self.processor.memory_plan(grid, prepared.encoded.input_ids.len(), config.max_new_tokens);
-        fits_into(available_memory_bytes(), plan.with_rows(config.num_beams).request_bytes())
+        self.processor.memory_plan(grid, prepared.encoded.input_ids.len(), max_new_tokens)
     }
 }
 

@@ -130,7 +130,7 @@ impl Annotator {
     }
 
     /// The prompt for a session that holds its first tokens, with the embeddings of what comes behind them.
-    fn prompt<'a>(
+    pub(crate) fn prompt<'a>(
         &self,
         encoded: &'a EncodedPrompt,
         past_tokens: usize,

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use qwen2vl_runtime::CancelToken;
 
-use crate::{Annotation, Annotator, Error, Request};
+use crate::{Annotation, Annotator, Error, Prepared, Request};
 
 impl Annotator {
     /// Answers requests one after the other and hands each result to `on_result` with the request's index, in order.
@@ -18,7 +18,21 @@ impl Annotator {
         &self,
         requests: impl IntoIterator<Item = Result<Request, Error>, IntoIter: Send>,
         cancel: &CancelToken,
-        mut on_result: impl FnMut(usize, Result<Annotation, Error>) -> ControlFlow<()>,
+        on_result: impl FnMut(usize, Result<Annotation, Error>) -> ControlFlow<()>,
+    ) {
+        let answer = |request: &Request, prepared: &Prepared| {
+            self.run_prepared(request, prepared, cancel, |_| ControlFlow::Continue(()))
+        };
+        self.prepare_ahead(requests, cancel, answer, on_result);
+    }
+
+    /// Hands each request to `infer` and its result to `on_result`, while the next is prepared on another thread.
+    pub(crate) fn prepare_ahead<R>(
+        &self,
+        requests: impl IntoIterator<Item = Result<Request, Error>, IntoIter: Send>,
+        cancel: &CancelToken,
+        infer: impl Fn(&Request, &Prepared) -> Result<R, Error>,
+        mut on_result: impl FnMut(usize, Result<R, Error>) -> ControlFlow<()>,
     ) {
         let requests = requests.into_iter();
         std::thread::scope(|scope| {
@@ -42,9 +56,7 @@ impl Annotator {
                 if cancel.is_cancelled() {
                     break;
                 }
-                let result = prepared.and_then(|(request, prepared)| {
-                    self.run_prepared(&request, &prepared, cancel, |_| ControlFlow::Continue(()))
-                });
+                let result = prepared.and_then(|(request, prepared)| infer(&request, &prepared));
                 if on_result(index, result).is_break() {
                     break;
                 }

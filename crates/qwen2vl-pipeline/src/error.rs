@@ -81,7 +81,9 @@ impl Error {
             Self::Package(_) | Self::NoModel => "model",
             Self::Runtime(error) => match error {
                 Runtime::InvalidOption { .. } | Runtime::NothingAllowed { .. } => "options",
-                Runtime::ContextExceeded { .. } | Runtime::InputTooLong { .. } => "context",
+                Runtime::ContextExceeded { .. }
+                | Runtime::InputTooLong { .. }
+                | Runtime::LabelTooLong { .. } => "context",
                 Runtime::NotEnoughMemory { .. } => "memory",
                 Runtime::ModelFile { .. } | Runtime::ModelMismatch { .. } => "model",
                 Runtime::EmptyPrompt

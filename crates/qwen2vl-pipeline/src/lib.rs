@@ -14,6 +14,7 @@ mod options;
 mod processor;
 mod render;
 mod request;
+mod score;
 mod stop;
 mod written_out;
 
@@ -42,6 +43,7 @@ pub use qwen2vl_tokenizer::{
 };
 pub use qwen2vl_types::{GridThw, TokenId};
 pub use request::{ImageInput, PromptInput, Request, VideoInput};
+pub use score::{Labels, ScoreRow, ScoredLabel, Scores};
 
 /// The snippets of the repository's README compile.
 #[cfg(doctest)]
