@@ -8,7 +8,9 @@ pub enum Error {
     #[error("the image file is empty (0 bytes)")]
     Empty,
     /// The first bytes belong to no known image format.
-    #[error("not an image: the file starts with {start}; JPEG, PNG, GIF, BMP, TIFF, WebP and PNM are read")]
+    #[error(
+        "not an image: the file starts with {start}; JPEG, PNG, GIF, BMP, TIFF, WebP, PNM and PDF are read"
+    )]
     UnknownFormat {
         /// The first bytes, in hexadecimal.
         start: String,
@@ -84,6 +86,45 @@ pub enum Error {
     /// An animation with an absurd number of frames.
     #[error("the animation has more than {limit} frames; cut it into shorter ones")]
     TooManyAnimationFrames {
+        /// The limit.
+        limit: usize,
+    },
+    /// A format that this build does not read.
+    #[error(
+        "this is a {format} file, which this build does not read; build it with the feature `{feature}`: \
+         cargo build --features {feature}"
+    )]
+    FeatureMissing {
+        /// The format's name.
+        format: &'static str,
+        /// The feature that reads it.
+        feature: &'static str,
+    },
+    /// A PDF where an animation was expected.
+    #[error("a PDF is no animation; give its pages as images")]
+    PdfAnimation,
+    /// An encrypted PDF.
+    #[error("the PDF is encrypted and opens only with a password; save a copy without one")]
+    PdfPassword,
+    /// Several pages, none of which was named.
+    #[error("the PDF has {n_pages} pages; name one of them, as in file.pdf#page=1")]
+    PdfPages {
+        /// Pages there are.
+        n_pages: u32,
+    },
+    /// A page that is not there.
+    #[error("there is no page {page}: the PDF has pages 1 to {n_pages}")]
+    PdfPage {
+        /// The page asked for.
+        page: u32,
+        /// Pages there are.
+        n_pages: u32,
+    },
+    /// A PDF with an absurd number of pages.
+    #[error("the PDF has {n_pages} pages, more than the limit of {limit}; split it")]
+    TooManyPages {
+        /// Pages there are.
+        n_pages: usize,
         /// The limit.
         limit: usize,
     },

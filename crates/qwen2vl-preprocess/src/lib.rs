@@ -12,8 +12,8 @@ mod size;
 mod video;
 
 pub use decode::{
-    Animation, AnimationInfo, DecodeLimits, DecodeOptions, decode_animation, decode_image, read_animation,
-    read_size,
+    Animation, AnimationInfo, DecodeLimits, DecodeOptions, count_pdf_pages, decode_animation, decode_image,
+    decode_pdf_page, is_pdf, read_animation, read_pdf_page_size, read_size,
 };
 pub use error::Error;
 pub use preprocessor::{PixelValues, PreprocessOptions, Preprocessor};

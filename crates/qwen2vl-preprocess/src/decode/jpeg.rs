@@ -90,7 +90,7 @@ fn with_jpeg<T>(
     read: impl FnOnce(Decompress<Source<'_>>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let ended = Cell::new(false);
-    let result = super::guarded(image::ImageFormat::Jpeg, || {
+    let result = super::guarded(FORMAT, || {
         let source = Source { rest: bytes, ended: &ended };
         let jpeg =
             Decompress::builder().with_markers(&[Marker::APP(1)]).from_reader(source).map_err(corrupt)?;

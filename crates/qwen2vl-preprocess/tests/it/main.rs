@@ -5,6 +5,7 @@
 mod animations;
 mod golden;
 mod hostile;
+mod pdf;
 mod properties;
 mod video_sampling;
 

@@ -18,7 +18,7 @@ use image::ImageFormat;
 use image::metadata::Orientation;
 
 use super::{
-    DecodeLimits, DecodeOptions, decode_image, generic, guarded, name, orientation, read_size, sniff,
+    DecodeLimits, DecodeOptions, Kind, decode_image, generic, guarded, name, orientation, read_size, sniff,
 };
 use crate::{AlphaMode, Error, ImageSize, RgbImage};
 use canvas::Canvas;
@@ -178,10 +178,13 @@ pub fn decode_animation<'a>(
     if given > options.limits.max_file_bytes {
         return Err(Error::FileTooLarge { bytes: given, limit: options.limits.max_file_bytes });
     }
-    let format = sniff(&bytes)?;
+    let format = match sniff(&bytes)? {
+        Kind::Image(format) => format,
+        Kind::Pdf => return Err(Error::PdfAnimation),
+    };
     let orientation = match format {
         ImageFormat::WebP => webp::turn(&bytes),
-        ImageFormat::Png => guarded(format, || generic::read_size(&bytes, format))
+        ImageFormat::Png => guarded(name(format), || generic::read_size(&bytes, format))
             .map_or(Orientation::NoTransforms, |(_, turn)| turn),
         _ => Orientation::NoTransforms,
     };
@@ -256,7 +259,7 @@ impl Animation<'_> {
         }
         self.next += 1;
         let advanced = match &mut self.frames {
-            Frames::Composed(frames) => guarded(self.format, || frames.advance()),
+            Frames::Composed(frames) => guarded(name(self.format), || frames.advance()),
             Frames::Still(..) => Ok(()),
         };
         if advanced.is_err() {
