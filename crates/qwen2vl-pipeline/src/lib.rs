@@ -15,6 +15,7 @@ mod processor;
 mod render;
 mod request;
 mod score;
+mod source;
 mod stop;
 mod written_out;
 

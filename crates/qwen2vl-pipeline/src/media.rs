@@ -1,17 +1,15 @@
 //! Images and videos of a request to `pixel_values`: read, limits checked on headers, decoded, preprocessed.
 
 use std::borrow::Cow;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use qwen2vl_preprocess::{
-    DecodeOptions, ImageSize, PixelLimits, PixelValues, RgbImage, decode_image, read_size,
-};
+use qwen2vl_preprocess::{ImageSize, PixelLimits, PixelValues, RgbImage};
 use qwen2vl_runtime::available_memory_bytes;
 use qwen2vl_types::GridThw;
 
 use crate::processor::{Room, fits_into};
 use crate::render::GivenMedia;
+use crate::source::{Loaded, input_name};
 use crate::{Error, ImageInput, MediaInfo, Processor, RequestOptions, VideoInput};
 
 /// Media ready for the model.
@@ -33,7 +31,7 @@ impl Processor {
     ///
     /// [`Error::Io`] or [`Error::Image`].
     pub fn decode(&self, input: &ImageInput) -> Result<RgbImage, Error> {
-        let decoded = Loaded::open(input)?.decode(&self.decode);
+        let decoded = Loaded::open(input, &self.decode)?.decode(&self.decode);
         let name = || input_name(input, "image", 0);
         decoded.map(Cow::into_owned).map_err(|source| Error::Image { input: name(), source })
     }
@@ -68,8 +66,8 @@ impl Processor {
         let name = input_name(input, "image", index);
         let wrap = |source| Error::Image { input: name.clone(), source };
         let started = Instant::now();
-        let loaded = Loaded::open(input)?;
-        let size = loaded.size().map_err(wrap)?;
+        let loaded = Loaded::open(input, &self.decode)?;
+        let size = loaded.size(&self.decode).map_err(wrap)?;
         let (_, grid) = self.images.plan(size, limits).map_err(wrap)?;
         room.take(self.tokens(grid))?;
         self.check_pixels(size, 1, grid)?;
@@ -111,7 +109,7 @@ impl Processor {
     fn check_video(&self, video: &VideoInput, limits: PixelLimits, name: &str) -> Result<usize, Error> {
         let Some(first) = video.frames.first() else { return Ok(0) };
         let wrap = |source| Error::Image { input: name.to_owned(), source };
-        let size = Loaded::open(first)?.size().map_err(wrap)?;
+        let size = Loaded::open(first, &self.decode)?.size(&self.decode).map_err(wrap)?;
         let (_, frame) = self.videos.plan(size, limits).map_err(wrap)?;
         let n_frames = video.frames.len();
         let slices = n_frames.div_ceil(self.package.model.geometry.temporal_patch_size as usize);
@@ -146,59 +144,9 @@ impl Processor {
     fn load_frames(&self, video: &VideoInput, index: usize) -> Result<Vec<RgbImage>, Error> {
         let load = |(i, input): (usize, &ImageInput)| {
             let name = input_name(input, &format!("frame of video {}", index + 1), i);
-            let decoded = Loaded::open(input)?.decode(&self.decode);
+            let decoded = Loaded::open(input, &self.decode)?.decode(&self.decode);
             decoded.map(Cow::into_owned).map_err(|source| Error::Image { input: name, source })
         };
         video.frames.iter().enumerate().map(load).collect()
     }
-}
-
-fn input_name(input: &ImageInput, kind: &str, index: usize) -> String {
-    match input {
-        ImageInput::Path(path) => path.display().to_string(),
-        _ => format!("{kind} {}", index + 1),
-    }
-}
-
-/// An image whose bytes are there and whose pixels are not yet.
-enum Loaded<'a> {
-    Borrowed(&'a [u8]),
-    Owned(Vec<u8>),
-    Pixels(&'a RgbImage),
-}
-
-impl<'a> Loaded<'a> {
-    fn open(input: &'a ImageInput) -> Result<Self, Error> {
-        Ok(match input {
-            ImageInput::Path(path) => Self::Owned(read_file(path)?),
-            ImageInput::Bytes(bytes) => Self::Borrowed(bytes),
-            ImageInput::Rgb(image) => Self::Pixels(image),
-        })
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Self::Borrowed(bytes) => Some(bytes),
-            Self::Owned(bytes) => Some(bytes),
-            Self::Pixels(_) => None,
-        }
-    }
-
-    fn size(&self) -> Result<ImageSize, qwen2vl_preprocess::Error> {
-        match (self, self.bytes()) {
-            (Self::Pixels(image), _) => Ok(image.size()),
-            (_, bytes) => read_size(bytes.unwrap_or_default()),
-        }
-    }
-
-    fn decode(&self, options: &DecodeOptions) -> Result<Cow<'a, RgbImage>, qwen2vl_preprocess::Error> {
-        match (self, self.bytes()) {
-            (Self::Pixels(image), _) => Ok(Cow::Borrowed(*image)),
-            (_, bytes) => decode_image(bytes.unwrap_or_default(), options).map(Cow::Owned),
-        }
-    }
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }

@@ -94,7 +94,7 @@ fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<GivenM
     for part in parts {
         match part {
             ContentPart::Image(image) => match &image.source {
-                Some(source) => media.images.push(Cow::Owned(source_path(source)?)),
+                Some(source) => media.images.push(Cow::Owned(source.as_str().into())),
                 None => {
                     open_images += 1;
                     media.images.extend(given_images.next().map(Cow::Borrowed));
@@ -102,8 +102,7 @@ fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<GivenM
             },
             ContentPart::Video(video) => match &video.source {
                 VideoSource::Frames(frames) => {
-                    let frames = frames.iter().map(|f| source_path(f)).collect::<Result<_, _>>()?;
-                    media.videos.push(Cow::Owned(VideoInput { frames }));
+                    media.videos.push(Cow::Owned(frames.iter().map(String::as_str).collect()));
                 }
                 VideoSource::File(file) => {
                     return Err(Error::Source {
@@ -126,20 +125,4 @@ fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<GivenM
         }
     }
     Ok(media)
-}
-
-/// A local path from a path or a `file://` URL.
-fn source_path(source: &str) -> Result<ImageInput, Error> {
-    if let Some(path) = source.strip_prefix("file://") {
-        return Ok(ImageInput::from(path));
-    }
-    let remote = ["http://", "https://", "data:", "s3://"].iter().any(|scheme| source.starts_with(scheme));
-    if remote {
-        let input = source.chars().take(80).collect();
-        return Err(Error::Source {
-            input,
-            reason: "only local files are read; download it first".to_owned(),
-        });
-    }
-    Ok(ImageInput::from(source))
 }

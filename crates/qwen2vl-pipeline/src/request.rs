@@ -8,11 +8,22 @@ use qwen2vl_tokenizer::Message;
 use crate::RequestOptions;
 
 /// An image, from a file, from encoded bytes, or decoded already.
+///
+/// Of a text, [`From`] makes a path, a page (`file.pdf#page=3`) or a URL, as messages and tables may name them.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ImageInput {
     /// A file, read when its turn comes.
     Path(PathBuf),
+    /// A page of a PDF, numbered from 1, read when its turn comes. Needs the feature `pdf`.
+    PdfPage {
+        /// The file.
+        path: PathBuf,
+        /// Its page.
+        page: u32,
+    },
+    /// A `data:` URL, decoded when its turn comes. Nothing is fetched: other URLs become errors then.
+    Url(String),
     /// The bytes of an image file.
     Bytes(Vec<u8>),
     /// Pixels, taken as they are: no EXIF turn.
@@ -31,17 +42,17 @@ impl From<PathBuf> for ImageInput {
     }
 }
 
-/// A path.
+/// A path, a page of a PDF, a `file:` or a `data:` URL.
 impl From<&str> for ImageInput {
-    fn from(path: &str) -> Self {
-        Self::Path(path.into())
+    fn from(source: &str) -> Self {
+        crate::source::parse(source)
     }
 }
 
-/// A path.
+/// A path, a page of a PDF, a `file:` or a `data:` URL.
 impl From<String> for ImageInput {
-    fn from(path: String) -> Self {
-        Self::Path(path.into())
+    fn from(source: String) -> Self {
+        crate::source::parse(&source)
     }
 }
 
