@@ -22,6 +22,7 @@ pub struct AnnotationImage {
     /// Always [`IMAGE`].
     pub annotator_type: String,
     /// Where the image comes from.
+    #[serde(default)]
     pub origin: String,
     /// Height in pixels.
     pub height: i32,
@@ -32,11 +33,13 @@ pub struct AnnotationImage {
     /// OpenCV's number for the kind of pixel.
     pub mode: i32,
     /// Pixels, or the bytes of an image file.
-    #[serde(with = "bytes")]
+    #[serde(with = "bytes", default)]
     pub result: Arc<[u8]>,
     /// `{"image": "0"}`.
+    #[serde(default)]
     pub metadata: BTreeMap<String, String>,
     /// The question, or a prompt with its template; empty for the default one.
+    #[serde(default)]
     pub text: String,
 }
 
@@ -95,7 +98,8 @@ impl AnnotationImage {
 /// | `grid_thw` | `[[t,h,w]]` of each image |
 /// | `time_ms` | an object: `decode`, `resize`, `vision`, `prefill`, `generate` |
 /// | `model` | the model's name |
-/// | `sequence` | which of several answers, from 0 |
+/// | `sequence` | which of several answers, from 0; left out of a single one |
+/// | `score` | of a beam |
 /// | `boxes` | boxes in the answer, in pixels, where it has any |
 /// | `warnings` | a list, where something was put right |
 /// | `error_kind`, `error` | of a row without an answer: [`Error::kind`], and what went wrong; then no others but `image` |
@@ -137,10 +141,40 @@ impl Annotation {
         Some((get("error_kind")?, get("error")?))
     }
 
+    /// All answers to a request, the first and its alternatives, numbered where there are several.
+    pub fn sequences(mut annotation: qwen2vl_pipeline::Annotation) -> Vec<Self> {
+        let alternatives = std::mem::take(&mut annotation.alternatives);
+        let mut all = vec![Self::from(annotation)];
+        for alternative in alternatives {
+            let mut metadata = all[0].metadata.clone();
+            // Those are of the first answer alone.
+            metadata.remove("boxes");
+            metadata.remove("score");
+            metadata.insert("finish_reason".to_owned(), text(json!(alternative.finish_reason)));
+            metadata.insert("output_tokens".to_owned(), alternative.token_ids.len().to_string());
+            metadata.extend(alternative.score.map(|score| ("score".to_owned(), score.to_string())));
+            all.push(Self::document(alternative.result, metadata));
+        }
+        if all.len() > 1 {
+            for (index, annotation) in all.iter_mut().enumerate() {
+                annotation.metadata.insert("sequence".to_owned(), index.to_string());
+            }
+        }
+        all
+    }
+
     /// Which of the row's images it is about.
     pub(crate) fn about_image(mut self, index: usize) -> Self {
         self.metadata.insert("image".to_owned(), index.to_string());
         self
+    }
+}
+
+/// A value as metadata hold it.
+fn text(value: serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
     }
 }
 
@@ -149,12 +183,9 @@ pub fn utf16_end(text: &str) -> i32 {
     i32::try_from(text.encode_utf16().count()).map_or(i32::MAX, |units| units - 1)
 }
 
+/// The first answer; [`Annotation::sequences`] has all.
 impl From<qwen2vl_pipeline::Annotation> for Annotation {
     fn from(annotation: qwen2vl_pipeline::Annotation) -> Self {
-        let text = |value: serde_json::Value| match value {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
-        };
         let grids: Vec<_> = annotation.media.iter().map(|m| m.grid_thw).collect();
         let mut metadata: BTreeMap<String, String> = [
             ("image", json!("0")),
@@ -171,6 +202,7 @@ impl From<qwen2vl_pipeline::Annotation> for Annotation {
         if let Some(boxes) = annotation.boxes.filter(|b| !b.boxes.is_empty()) {
             metadata.insert("boxes".to_owned(), json!(boxes.boxes).to_string());
         }
+        metadata.extend(annotation.score.map(|score| ("score".to_owned(), score.to_string())));
         if !annotation.warnings.is_empty() {
             metadata.insert("warnings".to_owned(), json!(annotation.warnings).to_string());
         }

@@ -23,8 +23,10 @@ pub const MODE_BGRA: i32 = 24;
 pub const MODE_UNDEFINED: i32 = -1;
 
 /// A row of the column `image` that `spark.read.format("image")` makes.
+///
+/// All fields may be null in Spark, whose JSON leaves nulls out: read from there, they are as in [`SparkImage::invalid`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct SparkImage {
     /// Where the image comes from, a URI as a rule.
     pub origin: String,
@@ -39,6 +41,13 @@ pub struct SparkImage {
     /// `[height, width, nChannels]`, or the bytes of an image file.
     #[serde(with = "bytes")]
     pub data: Arc<[u8]>,
+}
+
+/// What cannot be decoded, of no origin.
+impl Default for SparkImage {
+    fn default() -> Self {
+        Self::invalid("")
+    }
 }
 
 /// The kinds of pixels that Spark's reader makes.
@@ -352,5 +361,32 @@ mod tests {
         let want = r#"{"origin":"file:///a.png","height":1,"width":2,"nChannels":1,"mode":0,"data":"AQI="}"#;
         assert_eq!(json, want);
         assert_eq!(serde_json::from_str::<SparkImage>(want).unwrap(), image(PixelKind::Grey, 1, 2, &[1, 2]));
+    }
+
+    #[test]
+    fn nulls_are_left_out_by_spark() {
+        let image: SparkImage = serde_json::from_str(r#"{"origin":"a","height":1}"#).unwrap();
+        assert_eq!(image, SparkImage { height: 1, ..SparkImage::invalid("a") });
+        assert!(rgb(&image).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_struct_is_an_image_of_its_size_or_an_error(
+            height in -2..9i32, width in -2..9i32, n_channels in -1..5i32, mode in 0..4usize, length in 0..260usize,
+            file in proptest::bool::ANY,
+        ) {
+            let mode = [MODE_UNDEFINED, MODE_GREY, MODE_BGR, MODE_BGRA][mode];
+            let mut data = vec![200u8; length];
+            if file {
+                data.splice(..length.min(3), *b"\xff\xd8\xff");
+            }
+            let image = SparkImage { origin: String::new(), height, width, n_channels, mode, data: data.into() };
+            if let Ok(rgb) = rgb(&image) {
+                let bytes = (height * width) as usize;
+                proptest::prop_assert_eq!((rgb.len(), length), (bytes * 3, bytes * n_channels as usize));
+                proptest::prop_assert!(PixelKind::from_mode(mode).is_some_and(|k| k.channels() == n_channels));
+            }
+        }
     }
 }

@@ -322,9 +322,12 @@ impl Qwen2VLTransformer {
     }
 }
 
-/// The annotations of one question.
+/// The annotations of one question: its answers, or the error.
 fn annotations(result: Result<qwen2vl_pipeline::Annotation, qwen2vl_pipeline::Error>) -> Vec<Annotation> {
-    vec![result.into()]
+    match result {
+        Ok(annotation) => Annotation::sequences(annotation),
+        Err(error) => vec![Annotation::from(&error)],
+    }
 }
 
 /// The images of each row.

@@ -77,15 +77,26 @@ impl Params {
         Ok(())
     }
 
-    /// Beams and number of answers.
+    /// Beams and number of answers, which bear on each other and on drawing.
     fn sequences(&self, options: &mut RequestOptions) -> Result<(), Error> {
-        let _ = options;
-        for name in ["beamSize", "nReturnSequences"] {
-            if let Some(given) = self.count(name).filter(|n| *n > 1) {
-                let given = given.to_string();
-                return Err(Error::ParameterRange { name, given, allowed: "1".to_owned() });
+        let (beams, n) = (self.count("beamSize").unwrap_or(1), self.count("nReturnSequences").unwrap_or(1));
+        let drawn = self.boolean("doSample").unwrap_or(false);
+        let wrong = |name, given: usize, allowed: String| {
+            Err(Error::ParameterRange { name, given: given.to_string(), allowed })
+        };
+        match (beams > 1, n > 1) {
+            (true, _) if drawn => {
+                wrong("beamSize", beams, "1 with doSample: beams are not drawn".to_owned())?;
             }
+            (true, true) if n > beams => wrong("nReturnSequences", n, format!("1 to beamSize, {beams}"))?,
+            (false, true) if !drawn => {
+                let allowed = "1 without doSample or beamSize: all answers would be the same";
+                wrong("nReturnSequences", n, allowed.to_owned())?;
+            }
+            _ => {}
         }
+        options.num_beams = Some(beams);
+        options.num_return_sequences = Some(n);
         Ok(())
     }
 

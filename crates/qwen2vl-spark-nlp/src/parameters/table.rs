@@ -261,6 +261,27 @@ mod tests {
         PARAMETERS.iter().find(|p| p.name == name).unwrap()
     }
 
+    /// The README's table.
+    fn markdown() -> String {
+        let cell = |json: &str| if json.is_empty() { "–".to_owned() } else { json.to_owned() };
+        let mut table =
+            "| parameter | Scala declares | Python declares | here | effect here |\n|---|---|---|---|---|\n"
+                .to_owned();
+        for p in PARAMETERS {
+            let here = if p.here[0] == p.here[1] { cell(p.here[0]) } else { p.here.join(", ") };
+            let effect = p.refused.map_or(p.effect.to_owned(), |reason| format!("refused: {reason}"));
+            let (scala, python) = (cell(p.scala), cell(p.python));
+            table += &format!("| `{}` | {scala} | {python} | {here} | {effect} |\n", p.name);
+        }
+        table
+    }
+
+    #[test]
+    fn the_readme_has_the_table() {
+        let table = markdown();
+        assert!(include_str!("../../README.md").contains(&table), "README.md must have this table:\n{table}");
+    }
+
     #[test]
     fn every_declared_default_is_json_of_its_kind() {
         for p in PARAMETERS {

@@ -37,7 +37,29 @@ fn ensure(fits: bool, got: impl std::fmt::Debug) -> Result<(), String> {
 }
 
 /// Effects on answers; `want` is the answer without any parameter.
-const EFFECTS: [(&str, Effect); 14] = [
+const EFFECTS: [(&str, Effect); 16] = [
+    ("beamSize", |demo, item, want| {
+        let beams = answer_of(&demo.clone().set_beam_size(3), item);
+        let score = beams.metadata.get("score").and_then(|s| s.parse::<f32>().ok());
+        ensure(score.is_some_and(|s| s <= 0.0) && beams.result == want, beams)
+    }),
+    ("nReturnSequences", |demo, item, want| {
+        let frame = row(&[(item.spark_image(), item.question.as_str())]);
+        let three = ask(&demo.clone().set_beam_size(4).set_n_return_sequences(3), &frame);
+        let numbers: Vec<_> = three.iter().map(|a| a.metadata["sequence"].as_str()).collect();
+        let scores: Vec<f32> = three.iter().map(|a| a.metadata["score"].parse().unwrap()).collect();
+        let differ = three[0].result != three[1].result && three[1].result != three[2].result;
+        ensure(
+            numbers == ["0", "1", "2"]
+                && three[0].result == want
+                && differ
+                && scores.is_sorted_by(|a, b| a >= b),
+            &three,
+        )?;
+        let drawn = demo.clone().set_do_sample(true).set_temperature(30.0).set_max_output_length(6);
+        let drawn = ask(&drawn.set_n_return_sequences(2), &frame);
+        ensure(drawn.len() == 2 && drawn[0].result != drawn[1].result, drawn)
+    }),
     ("maxOutputLength", |demo, item, _| {
         let cut = answer_of(&demo.clone().set_max_output_length(3), item);
         ensure(cut.metadata["output_tokens"] == "3" && cut.metadata["finish_reason"] == "length", cut)
@@ -178,8 +200,8 @@ fn parameters_change_what_the_model_is_given() {
 
 #[test]
 fn every_parameter_is_tested() {
-    // The rest: batches (table.rs), `LightPipeline` (light.rs), beams and sequences (sequences.rs), what is refused.
-    let elsewhere = ["batchSize", "lazyAnnotator", "beamSize", "nReturnSequences"];
+    // The rest: batches (table.rs), `LightPipeline` (light.rs), what is refused.
+    let elsewhere = ["batchSize", "lazyAnnotator"];
     let refused = ["engine", "size", "featureExtractorType"];
     let tested: BTreeSet<&str> =
         EFFECTS.iter().map(|(name, _)| *name).chain(PREPARATIONS.map(|(name, _)| name)).collect();
@@ -190,7 +212,14 @@ fn every_parameter_is_tested() {
 #[test]
 fn wrong_values_are_told_before_any_row_is_looked_at() {
     let demo = || Qwen2VLTransformer::load(demo_model_dir()).unwrap();
-    let cases: [(Qwen2VLTransformer, &str); 12] = [
+    let cases: [(Qwen2VLTransformer, &str); 16] = [
+        (demo().set_beam_size(0), "beamSize is 0, allowed is 1 to 64"),
+        (demo().set_beam_size(2).set_do_sample(true), "beamSize is 2, allowed is 1 with doSample"),
+        (demo().set_n_return_sequences(2), "nReturnSequences is 2, allowed is 1 without doSample"),
+        (
+            demo().set_beam_size(2).set_n_return_sequences(3),
+            "nReturnSequences is 3, allowed is 1 to beamSize, 2",
+        ),
         (demo().set_max_output_length(0), "maxOutputLength is 0"),
         (demo().set_min_output_length(21), "minOutputLength is 21, allowed is 0 to maxOutputLength, 20"),
         (demo().set_temperature(-1.0), "temperature is -1"),
@@ -243,11 +272,11 @@ fn parameters_are_set_by_name_and_unknown_names_lead_to_the_nearest() {
 fn defaults_are_those_of_the_class_that_is_asked_for() {
     let scala = Qwen2VLTransformer::load(demo_model_dir()).unwrap();
     let python = scala.clone().set_defaults(Defaults::Python);
-    assert_eq!([&scala, &python].map(|t| t.get_max_output_length()), [20, 200]);
-    assert_eq!([&scala, &python].map(|t| t.get_batch_size()), [1, 2]);
-    assert_eq!([&scala, &python].map(|t| t.get_temperature()), [0.6, 1.0]);
-    assert_eq!([&scala, &python].map(|t| t.get_top_k()), [-1, 50]);
-    assert_eq!([&scala, &python].map(|t| t.get_top_p()), [0.9, 1.0]);
+    assert_eq!((scala.get_max_output_length(), python.get_max_output_length()), (20, 200));
+    assert_eq!((scala.get_batch_size(), python.get_batch_size()), (1, 2));
+    assert_eq!((scala.get_temperature(), python.get_temperature()), (0.6, 1.0));
+    assert_eq!((scala.get_top_k(), python.get_top_k()), (-1, 50));
+    assert_eq!((scala.get_top_p(), python.get_top_p()), (0.9, 1.0));
     for transformer in [scala, python] {
         // Declared otherwise, never obeyed, and harmful if they were.
         assert_eq!(transformer.get_no_repeat_ngram_size(), 0);
