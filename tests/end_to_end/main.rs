@@ -5,6 +5,7 @@
 
 mod answers;
 mod bad_input;
+mod beams;
 mod boxes;
 mod breaks;
 mod conversation;
@@ -12,5 +13,6 @@ mod layers;
 mod options;
 mod precisions;
 mod same_answers;
+mod scoring;
 mod set;
 mod spark_package;

@@ -60,7 +60,7 @@ pub struct GenerationConfig {
     pub length_penalty: f32,
     /// When beam search ends. Unused without beams.
     pub early_stopping: EarlyStopping,
-    /// Answers to a prompt, 1 to 64; more than one need `do_sample`, or as many beams.
+    /// Answers to a prompt, 1 to 64; more than one need `do_sample` among more than one token, or as many beams.
     pub num_return_sequences: usize,
 }
 
@@ -188,12 +188,12 @@ impl GenerationConfig {
             let allowed = "unset with num_beams over 1: the score of a beam is that of the whole answer";
             return check("logprobs", &self.logprobs.unwrap_or(0), self.logprobs.is_none(), allowed);
         }
-        let differ = sequences == 1 || self.do_sample;
+        let differ = sequences == 1 || (self.do_sample && self.top_k != 1);
         check(
             "num_return_sequences",
             &sequences,
             differ,
-            "1 without do_sample and num_beams: all would be the same",
+            "1 without num_beams and without do_sample or with top_k 1: all would be the same",
         )
     }
 
@@ -284,7 +284,11 @@ mod tests {
             (with(|c| c.num_return_sequences = 65), "num_return_sequences is 65, allowed is 1 to 64"),
             (
                 with(|c| c.num_return_sequences = 2),
-                "num_return_sequences is 2, allowed is 1 without do_sample",
+                "num_return_sequences is 2, allowed is 1 without num_beams",
+            ),
+            (
+                with(|c| (c.num_return_sequences, c.do_sample, c.top_k) = (2, true, 1)),
+                "num_return_sequences is 2, allowed is 1 without num_beams and without do_sample or with top_k 1",
             ),
             (
                 with(|c| (c.num_beams, c.num_return_sequences) = (2, 3)),

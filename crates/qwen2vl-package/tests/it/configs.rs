@@ -256,7 +256,7 @@ fn wrong_values_of_the_other_files_are_named() {
         (
             generation,
             json!({ "num_return_sequences": 2 }),
-            vec!["num_return_sequences is 2, allowed is 1 without"],
+            vec!["num_return_sequences is 2, allowed is 1 without num_beams"],
         ),
         (generation, json!({ "early_stopping": "soon" }), vec!["early_stopping is \"soon\"", "never"]),
         (generation, json!({ "early_stopping": 1 }), vec!["expected true, false or \"never\""]),
