@@ -49,8 +49,8 @@ pub struct AnnotateArgs {
         required_unless_present = "messages",
         value_name = "INPUT",
         help = "Image files, folders (searched for images, with subfolders), glob patterns, or JSONL files of \
-                {\"image\": path or [paths], \"video\": [frame paths], \"prompt\": text}; other fields are columns for \
-                the prompt, as {category}"
+                {\"image\": path or [paths], \"video\": [frame paths], \"prompt\": text, \
+                \"options\": {name: value}}; other fields are columns for the prompt, as {category}"
     )]
     pub inputs: Vec<String>,
     #[command(flatten)]

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use qwen2vl_pipeline::{ImageInput, VideoInput};
+use qwen2vl_pipeline::{Error, ImageInput, RequestOptions, VideoInput};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use walkdir::WalkDir;
 
 use crate::columns::Columns;
@@ -18,7 +18,7 @@ pub struct Item {
     /// How it is named in results.
     pub name: Value,
     /// Its media and its own prompt, or what is wrong with it.
-    pub content: Result<Content, String>,
+    pub content: Result<Content, Error>,
 }
 
 /// Media and prompt of an item.
@@ -30,6 +30,8 @@ pub struct Content {
     pub videos: Vec<VideoInput>,
     /// A prompt of its own.
     pub prompt: Option<String>,
+    /// Options of its own.
+    pub options: RequestOptions,
     /// The other fields of a table's row; `None` where there is no table.
     pub columns: Option<Columns>,
 }
@@ -40,6 +42,8 @@ struct Row {
     image: Option<OneOrMany>,
     video: Option<OneOrMany>,
     prompt: Option<String>,
+    #[serde(default)]
+    options: Map<String, Value>,
     #[serde(flatten)]
     columns: Columns,
 }
@@ -84,8 +88,17 @@ fn image(path: PathBuf) -> Item {
     }
 }
 
+impl Item {
+    /// Its name as a text.
+    pub fn input(&self) -> String {
+        self.name.as_str().map_or_else(|| self.name.to_string(), str::to_owned)
+    }
+}
+
 fn failed(name: impl Into<Value>, message: impl Into<String>) -> Item {
-    Item { name: name.into(), content: Err(message.into()) }
+    let item = Item { name: name.into(), content: Ok(Content::default()) };
+    let (input, reason) = (item.input(), message.into());
+    Item { content: Err(Error::Source { input, reason }), ..item }
 }
 
 fn folder(argument: &str) -> Vec<Item> {
@@ -149,7 +162,12 @@ fn table(argument: &str) -> Vec<Item> {
 
 fn table_row(row: Row, place: &str, folder: &Path) -> Item {
     let resolve = |path: &String| ImageInput::from(beside(path, folder));
-    let mut content = Content { prompt: row.prompt, columns: Some(row.columns), ..Content::default() };
+    let options = match RequestOptions::from_named(&row.options) {
+        Ok(options) => options,
+        Err(error) => return Item { name: place.into(), content: Err(error) },
+    };
+    let mut content =
+        Content { prompt: row.prompt, options, columns: Some(row.columns), ..Content::default() };
     let mut name = None;
     match row.image {
         Some(OneOrMany::One(path)) => {
@@ -192,7 +210,7 @@ mod tests {
     use super::*;
 
     fn names(items: &[Item]) -> Vec<String> {
-        items.iter().map(|i| i.name.as_str().map_or_else(|| i.name.to_string(), str::to_owned)).collect()
+        items.iter().map(Item::input).collect()
     }
 
     #[test]
@@ -229,6 +247,9 @@ mod tests {
             r#"{"prompt": "Hello"}"#,
             r#"{"video": "clip.mp4"}"#,
             r#"{"image": 5}"#,
+            r#"{"image": "x.png", "options": {"maxOutputLength": 7, "seed": null}}"#,
+            r#"{"image": "x.png", "options": {"max_new_token": 7}}"#,
+            r#"{"image": "x.png", "options": 7}"#,
         ];
         std::fs::write(&table, rows.join("\n")).unwrap();
         let items = expand(&[table.display().to_string()]);
@@ -241,7 +262,10 @@ mod tests {
                 r#"["x.png","x.png"]"#.to_owned(),
                 place(5),
                 "clip.mp4".to_owned(),
-                place(7)
+                place(7),
+                "x.png".to_owned(),
+                place(9),
+                place(10),
             ]
         );
         let first = items[0].content.as_ref().unwrap();
@@ -249,7 +273,10 @@ mod tests {
         let ImageInput::Path(path) = &first.images[0] else { panic!("a path was given") };
         assert_eq!(path, &dir.path().join("x.png"));
         assert_eq!(items[2].content.as_ref().unwrap().videos[0].frames.len(), 2);
-        assert!(items[4].content.as_ref().unwrap_err().contains("list of frames"));
-        assert!(items[5].content.is_err());
+        assert!(items[4].content.as_ref().unwrap_err().to_string().contains("list of frames"));
+        assert!(items[5].content.is_err() && items[8].content.is_err());
+        assert_eq!(items[6].content.as_ref().unwrap().options.max_new_tokens, Some(7));
+        let error = items[7].content.as_ref().unwrap_err();
+        assert!(error.kind() == "options" && error.to_string().contains("max_new_tokens"), "{error}");
     }
 }

@@ -51,6 +51,22 @@ pub enum Error {
         /// Inputs of the request.
         given: usize,
     },
+    /// An option that there is not.
+    #[error("there is no option {name}{}", nearest.map(|n| format!(", did you mean {n}?")).unwrap_or_default())]
+    UnknownOption {
+        /// The name given.
+        name: String,
+        /// The name that is nearest, if one is near.
+        nearest: Option<&'static str>,
+    },
+    /// The value of an option is of another type, or given twice.
+    #[error("option {name}: {reason}")]
+    OptionValue {
+        /// The option as it was named.
+        name: String,
+        /// What is wrong with the value.
+        reason: String,
+    },
     /// A verbatim prompt as a turn.
     #[error(
         "a prompt with its template written out is no turn of a conversation: ask a question or give messages"
@@ -78,6 +94,7 @@ impl Error {
             Self::Io { .. } | Self::Source { .. } => "io",
             Self::Image { .. } => "image",
             Self::Prompt(_) | Self::NoPlaceholder { .. } | Self::Media { .. } | Self::Turn => "prompt",
+            Self::UnknownOption { .. } | Self::OptionValue { .. } => "options",
             Self::Package(_) | Self::NoModel => "model",
             Self::Runtime(error) => match error {
                 Runtime::InvalidOption { .. } | Runtime::NothingAllowed { .. } => "options",

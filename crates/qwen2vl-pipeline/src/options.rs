@@ -1,16 +1,20 @@
 //! What a request may change: pixel limits, how the answer is chosen, where it ends, what is reported.
 
+mod named;
+
 use std::collections::BTreeMap;
 
 use qwen2vl_package::ModelPackage;
 use qwen2vl_preprocess::PixelLimits;
 use qwen2vl_runtime::{EarlyStopping, GenerationConfig};
 use qwen2vl_types::TokenId;
+use serde::Deserialize;
 
 use crate::{BoxForms, Error};
 
 /// What one request changes of the annotator's defaults; `None` keeps them. An empty list is set, and none.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RequestOptions {
     /// Fewest pixels of an image after resizing.

@@ -93,10 +93,7 @@ fn requests(
     let one = |item: Item| {
         let Item { name, content } = prompt.fill(item);
         let own = content.as_ref().ok().and_then(|c| c.prompt.clone());
-        let input = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
-        let request = content
-            .map(|content| prompt.request(content, options))
-            .map_err(|reason| Error::Source { input, reason });
+        let request = content.map(|content| prompt.request(content, options));
         ((name, prompt.text(own.as_deref()).to_owned()), request)
     };
     items.into_iter().map(one).unzip()

@@ -32,7 +32,7 @@ pub fn run(args: &InspectArgs) -> Result<u8> {
     let mut failed = 0;
     for (index, item) in items.into_iter().map(|item| prompt.fill(item)).enumerate() {
         let prefix = if n_items > 1 { format!("{index}_") } else { String::new() };
-        let inspected = item.content.map_err(anyhow::Error::msg).and_then(|content| {
+        let inspected = item.content.map_err(anyhow::Error::from).and_then(|content| {
             let request = prompt.request(content, &options);
             inspect(&processor, &request, args.npy.as_deref(), &prefix, &limits)
         });
@@ -62,9 +62,7 @@ fn prompts(arguments: &[String]) -> Vec<Item> {
     let mut prompts = Vec::new();
     if !images.is_empty() || tables.is_empty() {
         let content = inputs::expand(&images).into_iter().try_fold(Content::default(), |mut all, item| {
-            let content =
-                item.content.map_err(|e| format!("{}: {e}", item.name.as_str().unwrap_or_default()))?;
-            all.images.extend(content.images);
+            all.images.extend(item.content?.images);
             Ok(all)
         });
         prompts.push(Item { name: "".into(), content });

@@ -10,7 +10,7 @@ pub mod model;
 pub mod plan;
 
 use anyhow::{Context, Result};
-use qwen2vl_pipeline::{Message, PromptInput, Request, RequestOptions, parse_messages};
+use qwen2vl_pipeline::{Error, Message, PromptInput, Request, RequestOptions, parse_messages};
 
 use crate::args::PromptArgs;
 use crate::columns;
@@ -50,7 +50,7 @@ impl Prompt {
         {
             match columns::fill(self.text(content.prompt.as_deref()), &columns) {
                 Ok(filled) => content.prompt = Some(filled),
-                Err(reason) => item.content = Err(reason),
+                Err(reason) => item.content = Err(Error::Source { input: item.input(), reason }),
             }
         }
         item
@@ -64,7 +64,7 @@ impl Prompt {
             _ if self.raw => PromptInput::Raw(self.text(own).to_owned()),
             _ => PromptInput::Question(self.text(own).to_owned()),
         };
-        let mut request = Request::new(prompt).options(options.clone());
+        let mut request = Request::new(prompt).options(content.options.or(options));
         request.images = content.images;
         request.videos = content.videos;
         request

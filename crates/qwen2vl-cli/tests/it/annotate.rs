@@ -289,3 +289,37 @@ fn an_interrupt_ends_after_the_rows_already_printed() {
         assert_eq!(row["finish_reason"], "stop");
     }
 }
+
+#[test]
+fn rows_of_a_table_have_options_of_their_own() {
+    if !has_openvino() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("rows.jsonl");
+    let image = evaluation("caption_00.png");
+    let row = |options: serde_json::Value| {
+        serde_json::json!({ "image": image, "prompt": "Describe the image.", "options": options }).to_string()
+    };
+    let rows = [
+        row(serde_json::json!({})),
+        row(serde_json::json!({ "maxOutputLength": 2 })),
+        row(serde_json::json!({ "temprature": 2 })),
+        row(serde_json::json!({ "top_p": 2.0 })),
+        row(serde_json::json!({ "stop": "left", "max_new_tokens": 50 })),
+    ];
+    std::fs::write(&table, rows.join("\n")).unwrap();
+    let ran = run(&["annotate", &text(&table), "--format", "jsonl", "--max-new-tokens", "4"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let rows = ran.rows();
+    let tokens: Vec<_> = rows.iter().map(|row| row["output_tokens"].as_u64()).collect();
+    assert_eq!(tokens[..4], [Some(4), Some(2), None, None]);
+    assert_eq!(
+        (rows[4]["result"].as_str(), &rows[4]["finish_reason"]),
+        (Some("A purple star "), &"stop".into())
+    );
+    for (row, part) in [(&rows[2], "did you mean temperature"), (&rows[3], "top_p is 2")] {
+        assert_eq!(row["error"]["kind"], "options");
+        assert!(row["error"]["message"].as_str().unwrap().contains(part), "{row}");
+    }
+}

@@ -24,7 +24,7 @@ pub use parser::{BoxEvent, BoxParser, FoundBox};
 pub(crate) use place::question_picture;
 pub use place::{AnswerBox, AnswerBoxes};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Coordinates run from 0 to this, in both directions, on any image.
 pub(crate) const SCALE: f64 = 1000.0;
@@ -36,7 +36,8 @@ pub(crate) const MAX_EVENTS: usize = 4096;
 pub(crate) const MAX_TEXT_CHARS: usize = 256;
 
 /// Which forms of boxes are read from an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum BoxForms {
     /// None.
