@@ -102,6 +102,13 @@ impl AnnotatorBuilder {
         self
     }
 
+    /// Dots an inch at which pages of PDFs are rendered, see [`DecodeOptions::pdf_dpi`].
+    #[must_use]
+    pub fn pdf_dpi(mut self, dpi: u32) -> Self {
+        self.decode.pdf_dpi = dpi;
+        self
+    }
+
     /// Options of every request that does not set its own. Pixel limits set on the builder before are kept where
     /// these options leave them open.
     #[must_use]

@@ -34,7 +34,7 @@ pub use qwen2vl_package::{
     Check, IrReport, ModelPackage, PackageKind, PackageReport, Parameter, Provenance, cache_root,
 };
 pub use qwen2vl_preprocess::{
-    AlphaMode, DecodeLimits, DecodeOptions, ImageSize, PixelLimits, PixelValues, RgbImage,
+    AlphaMode, AnimationInfo, DecodeLimits, DecodeOptions, ImageSize, PixelLimits, PixelValues, RgbImage,
 };
 pub use qwen2vl_runtime::{
     CancelToken, EarlyStopping, FinishReason, Precision, available_memory_bytes, library,
@@ -45,6 +45,7 @@ pub use qwen2vl_tokenizer::{
 pub use qwen2vl_types::{GridThw, TokenId};
 pub use request::{ImageInput, PromptInput, Request, VideoInput};
 pub use score::{Labels, ScoreRow, ScoredLabel, Scores};
+pub use source::count_pdf_pages;
 
 /// The snippets of the repository's README compile.
 #[cfg(doctest)]

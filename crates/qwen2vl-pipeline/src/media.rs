@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use qwen2vl_preprocess::{ImageSize, PixelLimits, PixelValues, RgbImage};
+use qwen2vl_preprocess::{AnimationInfo, ImageSize, PixelLimits, PixelValues, RgbImage};
 use qwen2vl_runtime::available_memory_bytes;
 use qwen2vl_types::GridThw;
 
@@ -34,6 +34,17 @@ impl Processor {
         let decoded = Loaded::open(input, &self.decode)?.decode(&self.decode);
         let name = || input_name(input, "image", 0);
         decoded.map(Cow::into_owned).map_err(|source| Error::Image { input: name(), source })
+    }
+
+    /// The number, delays and average rate of an image's frames, without decoding one: one frame for a still image, `None` for
+    /// pixels and pages of PDFs. As an image, an animation is its first frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Image`].
+    pub fn animation(&self, input: &ImageInput) -> Result<Option<AnimationInfo>, Error> {
+        let wrap = |source| Error::Image { input: input_name(input, "image", 0), source };
+        Loaded::open(input, &self.decode)?.animation().map_err(wrap)
     }
 
     /// Prepares media, each of which takes its room in the context before it is decoded.

@@ -10,7 +10,8 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use qwen2vl_preprocess::{
-    DecodeOptions, ImageSize, RgbImage, decode_image, decode_pdf_page, is_pdf, read_pdf_page_size, read_size,
+    AnimationInfo, DecodeOptions, ImageSize, RgbImage, decode_image, decode_pdf_page, is_pdf, read_animation,
+    read_pdf_page_size, read_size,
 };
 
 use crate::{Error, ImageInput};
@@ -135,6 +136,17 @@ impl ImageInput {
     }
 }
 
+/// The number of pages of a PDF.
+///
+/// # Errors
+///
+/// [`Error::Io`]; [`Error::Image`] for a file that is no PDF, is encrypted or has no pages, and without the feature `pdf`.
+pub fn count_pdf_pages(path: &Path, options: &DecodeOptions) -> Result<u32, Error> {
+    let bytes = read_file(path, options.limits.max_file_bytes)?;
+    qwen2vl_preprocess::count_pdf_pages(&bytes, options)
+        .map_err(|source| Error::Image { input: path.display().to_string(), source })
+}
+
 /// The name of an input in rows and messages; of one without a name, its kind and place.
 pub(crate) fn input_name(input: &ImageInput, kind: &str, index: usize) -> String {
     input.name().unwrap_or_else(|| format!("{kind} {}", index + 1))
@@ -173,6 +185,14 @@ impl<'a> Loaded<'a> {
             Data::Pixels(image) => Ok(image.size()),
             Data::Encoded(bytes) if self.is_pdf(bytes) => read_pdf_page_size(bytes, self.page, options),
             Data::Encoded(bytes) => read_size(bytes),
+        }
+    }
+
+    /// The frames of an animation; of a page of a PDF or pixels, none.
+    pub(crate) fn animation(&self) -> Result<Option<AnimationInfo>, qwen2vl_preprocess::Error> {
+        match &self.data {
+            Data::Encoded(bytes) if !self.is_pdf(bytes) => read_animation(bytes).map(Some),
+            _ => Ok(None),
         }
     }
 
