@@ -182,6 +182,14 @@ pub enum Error {
         /// The stages as given.
         given: String,
     },
+    /// A stage that Spark saved and that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    SavedStage {
+        /// The stage's folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A place of pretrained models that needs credentials.
     #[error(
         "remote_loc is {given:?}: private buckets are not read; allowed are \"public/models\" and, for the community's, \
@@ -234,7 +242,7 @@ impl Error {
             | Self::ColumnLength { .. }
             | Self::Lengths { .. }
             | Self::Stages { .. } => "frame",
-            Self::Io { .. } => "io",
+            Self::Io { .. } | Self::SavedStage { .. } => "io",
             Self::RemoteLocation { .. } | Self::Fetch(_) => "fetch",
             Self::Pipeline(error) => error.kind(),
         }

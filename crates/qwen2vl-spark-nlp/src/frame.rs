@@ -228,16 +228,12 @@ impl DataFrame {
     ///
     /// As [`DataFrame::annotations`].
     pub fn errors(&self, name: &str) -> Result<Vec<(usize, &str, &str)>, Error> {
-        let rows = self.annotations(name)?;
-        let of_row = |(index, row): (usize, &'_ [Annotation])| {
-            let errors: Vec<usize> = (0..row.len()).filter(|i| row[*i].error().is_some()).collect();
-            errors.into_iter().map(move |i| (index, i))
-        };
-        let places: Vec<(usize, usize)> = rows.iter().copied().enumerate().flat_map(of_row).collect();
-        Ok(places
-            .into_iter()
-            .filter_map(|(row, i)| rows[row][i].error().map(|(kind, message)| (row, kind, message)))
-            .collect())
+        let rows = self.annotations(name)?.into_iter().enumerate();
+        let errors = rows.flat_map(|(row, annotations)| {
+            let errors = annotations.iter().filter_map(Annotation::error);
+            errors.map(move |(kind, message)| (row, kind, message))
+        });
+        Ok(errors.collect())
     }
 
     /// Spark's JSON of the schema: that of `DataFrame.schema.json()`.

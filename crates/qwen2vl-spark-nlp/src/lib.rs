@@ -12,6 +12,7 @@ mod parameters;
 mod pipeline;
 mod question;
 mod read;
+mod saved;
 mod schema;
 mod setters;
 mod transformer;

@@ -80,6 +80,10 @@ pub struct PipelineModel {
 }
 
 impl PipelineModel {
+    pub(crate) fn new(assembler: ImageAssembler, transformer: Qwen2VLTransformer) -> Self {
+        Self { assembler, transformer }
+    }
+
     /// Adds the columns of both stages.
     ///
     /// # Errors

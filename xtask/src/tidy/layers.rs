@@ -19,6 +19,7 @@ const BOTTOM: &[&str] = &["qwen2vl-types"];
 const LAYERS: &[Layer] = &[
     Layer { name: "qwen2vl-types", may: &[], tests_may: &[] },
     Layer { name: "qwen2vl-preprocess", may: BOTTOM, tests_may: &[] },
+    Layer { name: "qwen2vl-video", may: &["qwen2vl-preprocess"], tests_may: &[] },
     Layer { name: "qwen2vl-tokenizer", may: BOTTOM, tests_may: &[] },
     Layer { name: "qwen2vl-runtime", may: BOTTOM, tests_may: &[] },
     Layer { name: "qwen2vl-spark-files", may: &[], tests_may: &[] },
@@ -38,6 +39,7 @@ const LAYERS: &[Layer] = &[
         may: &[
             "qwen2vl-package",
             "qwen2vl-preprocess",
+            "qwen2vl-video",
             "qwen2vl-tokenizer",
             "qwen2vl-runtime",
             "qwen2vl-types",
@@ -47,7 +49,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "qwen2vl-fetch", may: &["qwen2vl-package"], tests_may: &[] },
     Layer {
         name: "qwen2vl-spark-nlp",
-        may: &["qwen2vl-pipeline", "qwen2vl-fetch", "qwen2vl-preprocess"],
+        may: &["qwen2vl-pipeline", "qwen2vl-fetch", "qwen2vl-preprocess", "qwen2vl-spark-files"],
         tests_may: &["qwen2vl-package", "qwen2vl-tokenizer", "qwen2vl-runtime"],
     },
     Layer { name: "qwen2vl-demo-model", may: &[], tests_may: &[] },

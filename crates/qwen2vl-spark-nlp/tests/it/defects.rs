@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use qwen2vl_pipeline::{GridThw, ImageSize, PixelValues, Prepared, Request};
 use qwen2vl_runtime::MemoryPlan;
 use qwen2vl_spark_nlp::{
-    Annotation, AnnotationImage, Cell, DEFAULT_PROMPT, DataFrame, Defaults, ImageAssembler, PixelKind,
-    Qwen2VLTransformer, SparkImage,
+    Annotation, AnnotationImage, Cell, DEFAULT_PROMPT, DataFrame, DataType, Defaults, ImageAssembler,
+    PixelKind, Qwen2VLTransformer, SparkImage,
 };
 use qwen2vl_testkit::{check_all, demo_model_dir, demo_spark_zip, golden, image, read_json};
 use serde_json::Value;
@@ -355,6 +355,10 @@ fn defect_15_bad_rows_have_errors_and_end_no_job() {
     }
     assert_eq!(rows[4].error(), None, "a null text is no text");
     assert_eq!(rows[5].result, item.answer);
+    let nulls =
+        DataFrame::default().with_column("image_assembler", DataType::AnnotationImages, vec![Cell::Null; 2]);
+    let nulls = answers(&DEMO, &nulls.unwrap());
+    assert!(nulls.iter().all(|row| row.error().is_some_and(|(kind, _)| kind == "image")), "{nulls:?}");
     let answered = DEMO.transform(&frame).unwrap();
     let failed: Vec<usize> = answered.errors("answer").unwrap().into_iter().map(|(row, ..)| row).collect();
     assert_eq!(failed, [0, 1, 2, 3]);

@@ -1,11 +1,16 @@
-//! `pretrained`: names, places, the cache; without a network.
+//! `pretrained` and `load`: names, places, the cache, what Spark saved; without a network.
+
+use std::path::Path;
 
 use qwen2vl_fetch::FetchOptions;
 use qwen2vl_package::PackageKind;
-use qwen2vl_spark_nlp::{DEFAULT_LANG, DEFAULT_PRETRAINED_NAME, Defaults, Error, Qwen2VLTransformer};
-use qwen2vl_testkit::{demo_spark_dir, demo_spark_zip};
+use qwen2vl_spark_nlp::{
+    DEFAULT_LANG, DEFAULT_PRETRAINED_NAME, Defaults, Error, ImageAssembler, PipelineModel, Qwen2VLTransformer,
+};
+use qwen2vl_testkit::{demo_spark_dir, demo_spark_zip, golden};
+use serde_json::Value;
 
-fn offline(models_dir: &std::path::Path) -> FetchOptions {
+fn offline(models_dir: &Path) -> FetchOptions {
     let mut options = FetchOptions::from_env().unwrap();
     options.models_dir = models_dir.to_owned();
     options.state_dir = models_dir.join("state");
@@ -13,7 +18,7 @@ fn offline(models_dir: &std::path::Path) -> FetchOptions {
     options
 }
 
-fn pretrained(dir: &std::path::Path, remote_loc: Option<&str>) -> Result<Qwen2VLTransformer, Error> {
+fn pretrained(dir: &Path, remote_loc: Option<&str>) -> Result<Qwen2VLTransformer, Error> {
     Qwen2VLTransformer::pretrained_with(DEFAULT_PRETRAINED_NAME, DEFAULT_LANG, remote_loc, offline(dir))
 }
 
@@ -58,18 +63,85 @@ fn saved_annotators_keep_what_was_set_in_them() {
 
     let dir = tempfile::tempdir().unwrap();
     copy(&demo_spark_dir(), dir.path());
-    let path = dir.path().join("metadata/part-00000");
-    let mut metadata: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    metadata["paramMap"]["maxOutputLength"] = 77.into();
-    metadata["paramMap"]["minPixelValue"] = 50_176.into();
-    std::fs::write(&path, metadata.to_string()).unwrap();
-    std::fs::remove_file(dir.path().join("metadata/.part-00000.crc")).ok();
+    edit(dir.path(), |metadata| {
+        metadata["paramMap"]["maxOutputLength"] = 77.into();
+        metadata["paramMap"]["minPixelValue"] = 50_176.into();
+    });
     let transformer = Qwen2VLTransformer::load(dir.path()).unwrap().set_defaults(Defaults::Python);
     assert_eq!((transformer.get_max_output_length(), transformer.get_min_pixel_value()), (77, 50_176));
     assert_eq!(transformer.clone().set_max_output_length(5).get_max_output_length(), 5);
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+/// Both stages as Spark saved them: the annotator's metadata are those of the demo model with columns set.
+fn saved_pipeline(dir: &Path) {
+    let excerpt = std::fs::File::open(golden("spark-package/pipeline-model-excerpt.zip")).unwrap();
+    let mut zip = zip::ZipArchive::new(excerpt).unwrap();
+    let names: Vec<String> = zip.file_names().map(|name| name.unwrap().into_owned()).collect();
+    for name in names.iter().filter(|n| n.ends_with("metadata/part-00000") && !n.contains("Qwen2VL")) {
+        let target = dir.join(name);
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::io::copy(&mut zip.by_name(name).unwrap(), &mut std::fs::File::create(target).unwrap()).unwrap();
+    }
+    let stage = dir.join("stages/1_Qwen2VLTransformer_3d2e89dfe6c3");
+    copy(&demo_spark_dir(), &stage);
+    edit(&stage, |metadata| {
+        metadata["uid"] = "Qwen2VLTransformer_3d2e89dfe6c3".into();
+        metadata["paramMap"]["outputCol"] = "said".into();
+        metadata["paramMap"]["inputCols"] = serde_json::json!(["pictures"]);
+    });
+    edit(&dir.join("stages/0_ImageAssembler_589f49a54fde"), |metadata| {
+        metadata["paramMap"]["outputCol"] = "pictures".into();
+        metadata["paramMap"]["textCol"] = "question".into();
+    });
+}
+
+/// Changes a stage's metadata.
+fn edit(stage: &Path, change: impl FnOnce(&mut Value)) {
+    let path = stage.join("metadata/part-00000");
+    let mut metadata: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut metadata);
+    std::fs::write(&path, metadata.to_string()).unwrap();
+    std::fs::remove_file(stage.join("metadata/.part-00000.crc")).ok();
+}
+
+#[test]
+fn saved_pipelines_keep_their_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    saved_pipeline(dir.path());
+    let model = PipelineModel::load(dir.path()).unwrap();
+    let assembler = model.assembler();
+    let columns = [assembler.get_input_col(), assembler.get_output_col(), assembler.get_text_col()];
+    assert_eq!(columns, ["image", "pictures", "question"]);
+    assert_eq!(
+        (model.transformer().get_input_cols(), model.transformer().get_output_col().as_str()),
+        (vec!["pictures".to_owned()], "said")
+    );
+
+    let alone = PipelineModel::load(dir.path().join("stages/1_Qwen2VLTransformer_3d2e89dfe6c3")).unwrap();
+    assert_eq!((alone.assembler().get_output_col(), alone.assembler().get_text_col()), ("pictures", "text"));
+}
+
+#[test]
+fn what_is_no_saved_assembler_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    saved_pipeline(dir.path());
+    let stage = dir.path().join("stages/0_ImageAssembler_589f49a54fde");
+    let error =
+        ImageAssembler::load(dir.path().join("stages/1_Qwen2VLTransformer_3d2e89dfe6c3")).unwrap_err();
+    assert!(error.to_string().contains("Qwen2VLTransformer, expected is an ImageAssembler"), "{error}");
+    let part = stage.join("metadata/part-00000");
+    for (content, want) in [(&b"no JSON"[..], "cannot be read"), (b"", "no part file")] {
+        std::fs::write(&part, content).unwrap();
+        let error = ImageAssembler::load(&stage).unwrap_err();
+        assert!(error.to_string().contains(want), "{error}");
+        assert_eq!(error.kind(), "io");
+    }
+    std::fs::write(&part, vec![b' '; (4 << 20) + 1]).unwrap();
+    assert!(ImageAssembler::load(&stage).unwrap_err().to_string().contains("4194305 bytes"));
+    assert!(matches!(ImageAssembler::load(dir.path().join("nowhere")), Err(Error::Io { .. })));
+}
+
+fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
