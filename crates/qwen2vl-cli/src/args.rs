@@ -27,6 +27,8 @@ pub struct Cli {
 pub enum Command {
     /// Ask about images: one result per input
     Annotate(Box<AnnotateArgs>),
+    /// Choose among given labels: one result per input, with probabilities, without generating
+    Classify(Box<ClassifyArgs>),
     /// Talk about images in the terminal; answers appear as they grow, and no turn is computed twice
     Chat(Box<ChatArgs>),
     /// Show what the model would be given, as JSON, without inference
@@ -69,6 +71,37 @@ pub struct AnnotateArgs {
     pub generation: GenerationArgs,
     #[command(flatten)]
     pub boxes: BoxArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ClassifyArgs {
+    /// What to classify: as for `annotate`
+    #[arg(required_unless_present = "messages", value_name = "INPUT")]
+    pub inputs: Vec<String>,
+    /// The labels, each as the model would answer it, with commas between them
+    #[arg(
+        long,
+        value_name = "LABELS",
+        value_delimiter = ',',
+        required_unless_present = "labels_file",
+        env = "QWEN2VL_LABELS"
+    )]
+    pub labels: Vec<String>,
+    /// A text file with a label on each line, instead of --labels
+    #[arg(long, value_name = "FILE", conflicts_with = "labels")]
+    pub labels_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    /// Form of the results
+    #[arg(long, value_enum, default_value_t = Format::Text, env = "QWEN2VL_FORMAT")]
+    pub format: Format,
+    /// Write the results to this file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         .init();
     let result = match &cli.command {
         Command::Annotate(args) => commands::annotate::run(args),
+        Command::Classify(args) => commands::classify::run(args),
         Command::Chat(args) => commands::chat::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Plan(args) => commands::plan::run(args),

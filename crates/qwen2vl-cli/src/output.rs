@@ -5,9 +5,34 @@ use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use qwen2vl_pipeline::ResultRow;
+use qwen2vl_pipeline::{ResultRow, RowError, ScoreRow};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::Format;
+
+/// A row of bulk output.
+pub trait Row: Serialize {
+    /// The input's name, the error, and the result for people to read.
+    fn parts(&self) -> (&Value, Option<&RowError>, String);
+}
+
+impl Row for ResultRow {
+    fn parts(&self) -> (&Value, Option<&RowError>, String) {
+        (&self.input, self.error.as_ref(), self.result.clone().unwrap_or_default())
+    }
+}
+
+/// As text the best labels are shown.
+const MOST_LABELS: usize = 5;
+
+impl Row for ScoreRow {
+    fn parts(&self) -> (&Value, Option<&RowError>, String) {
+        let best = self.labels.iter().flatten().take(MOST_LABELS);
+        let shown: Vec<String> = best.map(|l| format!("{} {:.3}", l.label, l.probability)).collect();
+        (&self.input, self.error.as_ref(), shown.join(", "))
+    }
+}
 
 /// Writes rows.
 pub struct Output {
@@ -35,7 +60,7 @@ impl Output {
     }
 
     /// Writes one row.
-    pub fn write(&mut self, row: &ResultRow) -> Result<()> {
+    pub fn write(&mut self, row: &impl Row) -> Result<()> {
         let mut line = match self.format {
             Format::Jsonl => serde_json::to_string(row)?,
             Format::Text => text(row, self.named),
@@ -63,17 +88,18 @@ fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-fn text(row: &ResultRow, named: bool) -> String {
-    let input = match &row.input {
+fn text(row: &impl Row, named: bool) -> String {
+    let (input, error, result) = row.parts();
+    let input = match input {
         serde_json::Value::String(name) => name.clone(),
         other => other.to_string(),
     };
-    match (&row.error, &row.result) {
+    match (error, result) {
         // Most errors name their input themselves.
         (Some(error), _) if error.message.contains(&input) => format!("error: {}", error.message),
         (Some(error), _) => format!("{input}: error: {}", error.message),
-        (None, Some(result)) if !named => result.clone(),
-        (None, result) => format!("{input}: {}", result.as_deref().unwrap_or_default()),
+        (None, result) if !named => result,
+        (None, result) => format!("{input}: {result}"),
     }
 }
 

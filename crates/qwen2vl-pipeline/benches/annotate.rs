@@ -1,8 +1,8 @@
-//! A question about a small image, end to end, on the demo model. Beside openvino-genai: `cargo xtask bench --against
-//! genai`.
+//! A question about a small image, end to end, on the demo model, and 20 labels scored together and one by one. Beside
+//! openvino-genai: `cargo xtask bench --against genai`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use qwen2vl_pipeline::{Annotator, Request, library};
+use qwen2vl_pipeline::{Annotator, CancelToken, Labels, Request, library};
 
 fn benches(criterion: &mut Criterion) {
     if let Err(error) = library::locate(None) {
@@ -15,6 +15,22 @@ fn benches(criterion: &mut Criterion) {
     let request = Request::question("Describe the image.").image(image);
     criterion.bench_function("prepare", |b| b.iter(|| annotator.prepare(&request)));
     criterion.bench_function("annotate", |b| b.iter(|| annotator.run(&request)));
+
+    let texts: Vec<String> = ["purple", "green", "red", "blue"]
+        .iter()
+        .flat_map(|color| {
+            ["star", "square", "circle", "cross", "triangle"].map(|s| format!("A {color} {s}."))
+        })
+        .collect();
+    let labels =
+        |texts: &[String]| Labels::new(annotator.processor().tokenizer(), texts).expect("they differ");
+    let together = labels(&texts);
+    let single: Vec<Labels> = texts.iter().map(|text| labels(std::slice::from_ref(text))).collect();
+    let score = |labels: &Labels| annotator.score_request(&request, labels, &CancelToken::new());
+    criterion.bench_function("score 20 labels", |b| b.iter(|| score(&together)));
+    criterion.bench_function("score 20 labels one by one", |b| {
+        b.iter(|| single.iter().map(score).collect::<Vec<_>>())
+    });
 }
 
 criterion_group!(all, benches);

@@ -2,7 +2,9 @@
 
 pub mod annotate;
 pub mod boxes;
+pub mod bulk;
 pub mod chat;
+pub mod classify;
 pub mod demo;
 pub mod doctor;
 pub mod inspect;
@@ -24,6 +26,8 @@ pub struct Prompt {
     text: Option<String>,
     raw: bool,
     messages: Option<Vec<Message>>,
+    /// What is asked when nothing is.
+    default: String,
 }
 
 impl Prompt {
@@ -33,13 +37,23 @@ impl Prompt {
             let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
             parse_messages(&text).with_context(|| path.display().to_string())
         });
-        Ok(Self { text: args.prompt.clone(), raw: args.raw, messages: messages.transpose()? })
+        Ok(Self {
+            text: args.prompt.clone(),
+            raw: args.raw,
+            messages: messages.transpose()?,
+            default: DEFAULT_PROMPT.to_owned(),
+        })
+    }
+
+    /// The same with another question for inputs that have none.
+    pub fn or(self, default: String) -> Self {
+        Self { default, ..self }
     }
 
     /// What rows call the prompt: the question, or the conversation's last text.
     pub fn text<'a>(&'a self, own: Option<&'a str>) -> &'a str {
         let conversation = self.messages.as_ref().and_then(|m| m.iter().rev().find_map(Message::text));
-        own.or(self.text.as_deref()).or(conversation).unwrap_or(DEFAULT_PROMPT)
+        own.or(self.text.as_deref()).or(conversation).unwrap_or(&self.default)
     }
 
     /// Puts the columns of a table's row into its prompt.

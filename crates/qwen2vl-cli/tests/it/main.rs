@@ -5,6 +5,7 @@
 mod annotate;
 mod boxes;
 mod chat;
+mod classify;
 mod look;
 mod model;
 mod package;
