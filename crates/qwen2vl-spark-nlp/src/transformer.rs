@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use qwen2vl_fetch::{FetchOptions, Fetcher, ModelName, Progress, Reference};
 use qwen2vl_pipeline::{
     Annotator, AnnotatorBuilder, CancelToken, DecodeOptions, FinishReason, ModelPackage, Prepared, Processor,
-    open_package,
+    RequestOptions, open_package,
 };
 
 use crate::parameters::{self, Params, Resolved};
@@ -37,6 +37,8 @@ const STAGE: &str = "Qwen2VLTransformer";
 pub struct Qwen2VLTransformer {
     package: Arc<ModelPackage>,
     params: Params,
+    /// What there are no parameters for.
+    options: RequestOptions,
     builder: AnnotatorBuilder,
     loaded: Arc<Loaded>,
 }
@@ -120,6 +122,7 @@ impl Qwen2VLTransformer {
         Self {
             params: Params::with_saved(&package.parameters),
             package: Arc::new(package),
+            options: RequestOptions::default(),
             builder: Annotator::builder(),
             loaded: Arc::default(),
         }
@@ -137,6 +140,14 @@ impl Qwen2VLTransformer {
     pub fn configure(mut self, change: impl FnOnce(AnnotatorBuilder) -> AnnotatorBuilder) -> Self {
         self.builder = change(self.builder);
         self.loaded = Arc::default();
+        self
+    }
+
+    /// Options of answers that Spark NLP has no parameters for, as stop strings or the bias of single tokens. What a
+    /// parameter says comes first, so those that parameters have too do nothing.
+    #[must_use]
+    pub fn set_options(mut self, options: RequestOptions) -> Self {
+        self.options = options;
         self
     }
 
@@ -276,7 +287,7 @@ impl Qwen2VLTransformer {
     }
 
     pub(crate) fn resolved(&self) -> Result<Resolved, Error> {
-        self.params.resolve(&self.package)
+        self.params.resolve(&self.package, &self.options)
     }
 
     pub(crate) fn params(&self) -> &Params {

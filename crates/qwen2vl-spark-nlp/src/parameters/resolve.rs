@@ -17,22 +17,23 @@ pub(crate) struct Resolved {
 }
 
 impl Params {
-    /// Checks all values, alone and against each other, and against the model.
+    /// Checks all values and the options that are no parameters, alone and against each other, and against the model.
     ///
     /// # Errors
     ///
     /// The first parameter that does not fit, by its name in Spark NLP.
-    pub fn resolve(&self, package: &ModelPackage) -> Result<Resolved, Error> {
+    pub fn resolve(&self, package: &ModelPackage, others: &RequestOptions) -> Result<Resolved, Error> {
         self.check()?;
         let (min_pixels, max_pixels) = self.pixel_limits(package)?;
         let mut options = RequestOptions::default();
         options.min_pixels = Some(min_pixels);
         options.max_pixels = Some(max_pixels);
         // Spark NLP leaves special tokens out; boxes between them are in the metadata.
-        options.skip_special_tokens = Some(true);
+        options.skip_special_tokens = Some(others.skip_special_tokens.unwrap_or(true));
         self.lengths(&mut options)?;
         self.choice(package, &mut options)?;
         self.sequences(&mut options)?;
+        let options = options.or(others);
         options.validate(package)?;
         let task = self.text("task");
         Ok(Resolved {

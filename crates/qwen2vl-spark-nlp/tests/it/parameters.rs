@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qwen2vl_pipeline::Prepared;
+use qwen2vl_pipeline::{Prepared, RequestOptions};
 use qwen2vl_spark_nlp::{
     Annotation, AnnotationImage, Defaults, Error, PARAMETERS, PixelKind, Qwen2VLTransformer, SparkImage,
     Value,
@@ -196,6 +196,24 @@ const PREPARATIONS: [(&str, Preparation); 8] = [
 #[test]
 fn parameters_change_what_the_model_is_given() {
     check_all(&PREPARATIONS, |(name, _)| (*name).to_owned(), |(_, effect)| effect(&DEMO));
+}
+
+#[test]
+fn options_without_a_parameter_are_passed_on() {
+    if !has_openvino() {
+        return;
+    }
+    let item = of_task("caption");
+    let want = text(&DEMO, &item);
+    let mut options = RequestOptions::default();
+    options.stop_strings = Some(vec![want.split(' ').nth(2).unwrap().to_owned()]);
+    // What is a parameter, too, is not taken from here.
+    options.max_new_tokens = Some(1);
+    let stopped = text(&DEMO.clone().set_options(options.clone()), &item);
+    assert!(want.starts_with(&stopped) && stopped.split_whitespace().count() == 2, "{stopped:?} of {want:?}");
+    options.stop_strings = Some(vec![String::new()]);
+    let error = DEMO.clone().set_options(options).validate().unwrap_err();
+    assert!(error.kind() == "options" && error.to_string().contains("stop_strings"), "{error}");
 }
 
 #[test]
