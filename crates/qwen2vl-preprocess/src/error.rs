@@ -9,7 +9,7 @@ pub enum Error {
     Empty,
     /// The first bytes belong to no known image format.
     #[error(
-        "not an image: the file starts with {start}; JPEG, PNG, GIF, BMP, TIFF, WebP, PNM and PDF are read"
+        "not an image: the file starts with {start}; JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, HEIC, AVIF and PDF are known"
     )]
     UnknownFormat {
         /// The first bytes, in hexadecimal.

@@ -1,12 +1,13 @@
 //! Encoded bytes to RGB, with every limit checked on the header, before any pixel is decoded.
 //!
 //! Follows Hugging Face's `load_image`: Pillow's decoders, then `exif_transpose`, then `convert("RGB")`. Reads the first
-//! frame of an animation; `animation` reads all. PDFs are in `pdf`. Does not read HEIC, AVIF or anything from a
-//! URL.
+//! frame of an animation; `animation` reads all. PDFs are in `pdf`, HEIC and AVIF in `heif`. Nothing is read
+//! from a URL.
 
 mod animation;
 mod generic;
 mod gif;
+mod heif;
 mod jpeg;
 mod orientation;
 mod pdf;
@@ -78,7 +79,7 @@ impl Default for DecodeOptions {
 }
 
 /// Decodes a JPEG, PNG, GIF, BMP, TIFF, WebP or PNM file, turns it as its EXIF data says, and makes it RGB. With the feature
-/// `pdf` also the page of a PDF that has only one.
+/// `heif` also HEIC and AVIF, with the feature `pdf` also the page of a PDF that has only one.
 ///
 /// # Errors
 ///
@@ -90,6 +91,7 @@ pub fn decode_image(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, E
     }
     let format = match sniff(bytes)? {
         Kind::Image(format) => format,
+        Kind::Heif(format) => return guarded(format, || heif::decode(bytes, format, options)),
         Kind::Pdf => return decode_pdf_page(bytes, None, options),
     };
     let (image, orientation) = guarded(name(format), || match format {
@@ -111,6 +113,7 @@ pub fn decode_image(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, E
 pub fn read_size(bytes: &[u8]) -> Result<ImageSize, Error> {
     let format = match sniff(bytes)? {
         Kind::Image(format) => format,
+        Kind::Heif(format) => return guarded(format, || heif::read_size(bytes, format)),
         Kind::Pdf => return read_pdf_page_size(bytes, None, &DecodeOptions::default()),
     };
     let (size, orientation) = guarded(name(format), || match format {
@@ -130,12 +133,17 @@ pub fn read_size(bytes: &[u8]) -> Result<ImageSize, Error> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Image(ImageFormat),
+    /// With the name of its kind.
+    Heif(&'static str),
     Pdf,
 }
 
 fn sniff(bytes: &[u8]) -> Result<Kind, Error> {
     if bytes.is_empty() {
         return Err(Error::Empty);
+    }
+    if let Some(format) = heif::recognize(bytes) {
+        return Ok(Kind::Heif(format));
     }
     match image::guess_format(bytes) {
         Ok(format) => Ok(Kind::Image(format)),
@@ -166,7 +174,6 @@ fn name(format: ImageFormat) -> &'static str {
         ImageFormat::Tiff => "TIFF",
         ImageFormat::WebP => "WebP",
         ImageFormat::Pnm => "PNM",
-        ImageFormat::Avif => "AVIF",
         ImageFormat::Ico => "ICO",
         ImageFormat::Hdr => "Radiance HDR",
         ImageFormat::OpenExr => "OpenEXR",

@@ -4,6 +4,7 @@
 
 mod animations;
 mod golden;
+mod heif;
 mod hostile;
 mod pdf;
 mod properties;

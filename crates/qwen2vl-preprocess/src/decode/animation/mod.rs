@@ -77,7 +77,7 @@ pub struct Animation<'a> {
     next: usize,
     /// What comes behind the last frame.
     end: Option<Error>,
-    format: ImageFormat,
+    format: &'static str,
     orientation: Orientation,
     alpha: AlphaMode,
 }
@@ -180,6 +180,9 @@ pub fn decode_animation<'a>(
     }
     let format = match sniff(&bytes)? {
         Kind::Image(format) => format,
+        Kind::Heif(format) => {
+            return Opening { format, orientation: Orientation::NoTransforms, options }.still(bytes);
+        }
         Kind::Pdf => return Err(Error::PdfAnimation),
     };
     let orientation = match format {
@@ -188,7 +191,7 @@ pub fn decode_animation<'a>(
             .map_or(Orientation::NoTransforms, |(_, turn)| turn),
         _ => Orientation::NoTransforms,
     };
-    let opening = Opening { format, orientation, options };
+    let opening = Opening { format: name(format), orientation, options };
     match format {
         ImageFormat::Gif => {
             let outline = gif::outline(&bytes)?;
@@ -208,7 +211,7 @@ pub fn decode_animation<'a>(
 
 /// What is known before the frames are.
 struct Opening<'o> {
-    format: ImageFormat,
+    format: &'static str,
     orientation: Orientation,
     options: &'o DecodeOptions,
 }
@@ -224,8 +227,7 @@ impl Opening<'_> {
         let info = outline.info(delay, self.orientation);
         let end = outline.end.take();
         if outline.frames.is_empty() {
-            let none =
-                || Error::Corrupt { format: name(self.format), reason: "it holds no image".to_owned() };
+            let none = || Error::Corrupt { format: self.format, reason: "it holds no image".to_owned() };
             return Err(end.unwrap_or_else(none));
         }
         let frames = Frames::Composed(Box::new(composer(outline)?));
@@ -259,7 +261,7 @@ impl Animation<'_> {
         }
         self.next += 1;
         let advanced = match &mut self.frames {
-            Frames::Composed(frames) => guarded(name(self.format), || frames.advance()),
+            Frames::Composed(frames) => guarded(self.format, || frames.advance()),
             Frames::Still(..) => Ok(()),
         };
         if advanced.is_err() {
