@@ -20,14 +20,12 @@ pub(crate) struct Question<'a> {
     pub text: &'a str,
 }
 
-/// The questions of a row. Images that have the same text, or of which only one has any, are asked about together;
-/// where each has a text of its own, each is asked about alone.
+/// The questions of a row. Images are asked about together, unless their texts differ: each is asked about alone then.
 pub(crate) fn questions(images: &[Option<AnnotationImage>]) -> Vec<Question<'_>> {
-    let text = |image: &'_ Option<AnnotationImage>| image.as_ref().map_or("", |i| i.text.trim()).is_empty();
     let texts: Vec<&str> = images.iter().map(|i| i.as_ref().map_or("", |i| i.text.as_str())).collect();
     let given: Vec<&str> = texts.iter().copied().filter(|t| !t.trim().is_empty()).collect();
-    let one = given.windows(2).all(|pair| pair[0] == pair[1]);
-    if one || images.iter().any(text) {
+    let same = given.windows(2).all(|pair| pair[0] == pair[1]);
+    if same {
         let text = given.first().copied().unwrap_or_default();
         return vec![Question { image: 0, images, text }];
     }
@@ -98,6 +96,7 @@ mod tests {
         assert_eq!(shape(&[image("a"), image("a")]), [row(0, 2, "a")]);
         assert_eq!(shape(&[image("a"), image(""), image("")]), [row(0, 3, "a")]);
         assert_eq!(shape(&[image("a"), image("b")]), [row(0, 1, "a"), row(1, 1, "b")]);
+        assert_eq!(shape(&[image("a"), image("b"), None]), [row(0, 1, "a"), row(1, 1, "b"), row(2, 1, "")]);
         assert_eq!(shape(&[]), [row(0, 0, "")]);
     }
 

@@ -263,12 +263,12 @@ mod tests {
 
     /// The README's table.
     fn markdown() -> String {
-        let cell = |json: &str| if json.is_empty() { "–".to_owned() } else { json.to_owned() };
+        let cell = |json: &str| if json.is_empty() { "–".to_owned() } else { format!("`{json}`") };
         let mut table =
             "| parameter | Scala declares | Python declares | here | effect here |\n|---|---|---|---|---|\n"
                 .to_owned();
         for p in PARAMETERS {
-            let here = if p.here[0] == p.here[1] { cell(p.here[0]) } else { p.here.join(", ") };
+            let here = if p.here[0] == p.here[1] { cell(p.here[0]) } else { p.here.map(cell).join(", ") };
             let effect = p.refused.map_or(p.effect.to_owned(), |reason| format!("refused: {reason}"));
             let (scala, python) = (cell(p.scala), cell(p.python));
             table += &format!("| `{}` | {scala} | {python} | {here} | {effect} |\n", p.name);
