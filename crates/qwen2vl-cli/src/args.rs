@@ -50,7 +50,8 @@ pub struct AnnotateArgs {
     #[arg(
         required_unless_present = "messages",
         value_name = "INPUT",
-        help = "Image files, folders (searched for images, with subfolders), glob patterns, or JSONL files of \
+        help = "Image files, PDFs (all pages, or file.pdf#page=3, or file.pdf#pages=1-3,7), folders (searched for \
+                both, with subfolders), glob patterns, data: URLs, or JSONL files of \
                 {\"image\": path or [paths], \"video\": [frame paths], \"prompt\": text, \
                 \"options\": {name: value}}; other fields are columns for the prompt, as {category}"
     )]
@@ -67,6 +68,8 @@ pub struct AnnotateArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+    #[command(flatten)]
+    pub pdf: PdfArgs,
     #[command(flatten)]
     pub generation: GenerationArgs,
     #[command(flatten)]
@@ -102,6 +105,8 @@ pub struct ClassifyArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+    #[command(flatten)]
+    pub pdf: PdfArgs,
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +125,8 @@ pub struct ChatArgs {
     #[command(flatten)]
     pub limits: LimitArgs,
     #[command(flatten)]
+    pub pdf: PdfArgs,
+    #[command(flatten)]
     pub generation: GenerationArgs,
 }
 
@@ -137,6 +144,8 @@ pub struct InspectArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+    #[command(flatten)]
+    pub pdf: PdfArgs,
 }
 
 #[derive(Debug, Args)]
@@ -331,6 +340,20 @@ pub struct LimitArgs {
     /// most 1003520]
     #[arg(long, value_name = "N", env = "QWEN2VL_MAX_PIXELS")]
     pub max_pixels: Option<MaxPixels>,
+}
+
+/// How pages of PDFs become images.
+#[derive(Debug, Args)]
+pub struct PdfArgs {
+    /// Dots an inch at which pages of PDFs are rendered
+    #[arg(
+        long = "pdf-dpi",
+        value_name = "N",
+        default_value_t = 150,
+        value_parser = clap::value_parser!(u32).range(1..=2400),
+        env = "QWEN2VL_PDF_DPI"
+    )]
+    pub dpi: u32,
 }
 
 /// A number of pixels, or the model's own limit.

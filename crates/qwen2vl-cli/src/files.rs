@@ -49,7 +49,16 @@ pub fn real(path: &Path) -> PathBuf {
 }
 
 fn stem(input: &Path) -> String {
-    let stem = input.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let text = input.to_string_lossy();
+    let stem = match text.rsplit_once("#page=") {
+        // The data of an image are no name.
+        _ if text.starts_with("data:") => String::new(),
+        Some((file, page)) => {
+            let stem = Path::new(file).file_stem().map(|s| s.to_string_lossy().into_owned());
+            format!("{}-page-{page}", stem.unwrap_or_default())
+        }
+        None => input.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+    };
     let mut stem: String =
         stem.chars().map(|c| if c.is_control() || "\\/:*?\"<>|".contains(c) { '_' } else { c }).collect();
     while stem.len() > MAX_STEM_BYTES {
@@ -128,6 +137,9 @@ mod tests {
             ("b.png", "b-2.boxes.png"),
             ("classes.gif", "classes-2.boxes.png"),
             ("..", "image.boxes.png"),
+            ("d/doc.pdf#page=3", "doc-page-3.boxes.png"),
+            ("d/doc.pdf#page=3", "doc-page-3-2.boxes.png"),
+            ("data:image/png;base64,iVBORw0KG… (9999 characters)", "image-2.boxes.png"),
             (".hidden.png", "hidden.boxes.png"),
             ("a:b?.png", "a_b_.boxes.png"),
             ("é狗.tar.png", "é狗.tar.boxes.png"),

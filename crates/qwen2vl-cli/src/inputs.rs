@@ -2,15 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
-use qwen2vl_pipeline::{Error, ImageInput, RequestOptions, VideoInput};
+use qwen2vl_pipeline::{DecodeOptions, Error, ImageInput, RequestOptions, VideoInput, count_pdf_pages};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use walkdir::WalkDir;
 
 use crate::columns::Columns;
 
-/// What a folder is searched for.
-const IMAGE_EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "gif", "bmp", "tif", "tiff", "webp"];
+/// What a folder is searched for: what this build reads.
+const IMAGE_EXTENSIONS: &[&str] = &[
+    "jpg",
+    "jpeg",
+    "png",
+    "apng",
+    "gif",
+    "bmp",
+    "tif",
+    "tiff",
+    "webp",
+    #[cfg(feature = "pdf")]
+    "pdf",
+    #[cfg(feature = "heif")]
+    "heic",
+    #[cfg(feature = "heif")]
+    "heif",
+    #[cfg(feature = "heif")]
+    "avif",
+];
 
 /// One thing to annotate, or why it cannot be.
 #[derive(Debug)]
@@ -74,18 +92,78 @@ fn expand_one(argument: &str) -> Vec<Item> {
     if is_table(argument) {
         return table(argument);
     }
-    // A file whose name has a bracket in it is a file.
-    if path.exists() || !argument.contains(['*', '?', '[']) {
-        return vec![image(path.to_owned())];
+    if path.exists() {
+        return images(path.to_owned());
     }
-    pattern(argument)
+    if let Some((path, ranges)) = argument.rsplit_once("#pages=") {
+        return pages_of(path, ranges);
+    }
+    let input = ImageInput::from(argument);
+    match &input {
+        // A file whose name has a bracket in it is a file.
+        ImageInput::Path(path) if argument.contains(['*', '?', '[']) && !path.exists() => pattern(argument),
+        ImageInput::Path(path) => images(path.clone()),
+        _ => vec![image(input)],
+    }
 }
 
-fn image(path: PathBuf) -> Item {
-    Item {
-        name: path.display().to_string().into(),
-        content: Ok(Content { images: vec![path.into()], ..Content::default() }),
+fn image(input: ImageInput) -> Item {
+    Item { name: input.name().into(), content: Ok(Content { images: vec![input], ..Content::default() }) }
+}
+
+/// The image of a file, or the pages of a PDF.
+fn images(path: PathBuf) -> Vec<Item> {
+    if !has_extension(&path, &["pdf"]) || !path.exists() {
+        return vec![image(path.into())];
     }
+    match n_pages(&path) {
+        Ok(n_pages) => {
+            (1..=n_pages).map(|page| image(ImageInput::PdfPage { path: path.clone(), page })).collect()
+        }
+        Err(reason) => vec![failed(path.display().to_string(), reason)],
+    }
+}
+
+/// The number of pages of a PDF, or what is wrong with it.
+fn n_pages(path: &Path) -> Result<u32, String> {
+    count_pdf_pages(path, &DecodeOptions::default()).map_err(|error| match error {
+        Error::Io { source, .. } => source.to_string(),
+        Error::Image { source, .. } => source.to_string(),
+        other => other.to_string(),
+    })
+}
+
+/// The named pages of a PDF, in the order in which they are named: `3`, `1-3,7` or `5-`.
+fn pages_of(path: &str, ranges: &str) -> Vec<Item> {
+    let name = format!("{path}#pages={ranges}");
+    let path = Path::new(path);
+    let pages = n_pages(path).and_then(|n_pages| parse_pages(ranges, n_pages));
+    let page = |page| image(ImageInput::PdfPage { path: path.to_owned(), page });
+    match pages {
+        Ok(pages) => pages.into_iter().map(page).collect(),
+        Err(message) => vec![failed(name, message)],
+    }
+}
+
+fn parse_pages(ranges: &str, n_pages: u32) -> Result<Vec<u32>, String> {
+    let mut pages = Vec::new();
+    for range in ranges.split(',').map(str::trim) {
+        let number = |text: &str| text.trim().parse::<u32>().ok();
+        let ends = match range.split_once('-') {
+            Some((first, "")) => number(first).map(|first| (first, n_pages.max(first))),
+            Some((first, last)) => number(first).zip(number(last)),
+            None => number(range).map(|page| (page, page)),
+        };
+        let Some((first, last)) = ends.filter(|(first, last)| first <= last) else {
+            return Err(format!("{range:?} is no page and no range of pages, as in #pages=1-3,7"));
+        };
+        if first == 0 || last > n_pages {
+            let page = if first == 0 { 0 } else { last };
+            return Err(format!("there is no page {page}: the PDF has pages 1 to {n_pages}"));
+        }
+        pages.extend(first..=last);
+    }
+    Ok(pages)
 }
 
 impl Item {
@@ -106,7 +184,7 @@ fn folder(argument: &str) -> Vec<Item> {
     for entry in WalkDir::new(argument).follow_links(true).sort_by_file_name() {
         match entry {
             Ok(entry) if entry.file_type().is_file() && has_extension(entry.path(), IMAGE_EXTENSIONS) => {
-                items.push(image(entry.into_path()));
+                items.extend(images(entry.into_path()));
             }
             Ok(_) => {}
             Err(error) => {
@@ -131,9 +209,9 @@ fn pattern(argument: &str) -> Vec<Item> {
     };
     let items: Vec<Item> = paths
         .filter(|path| !path.as_ref().is_ok_and(|p| p.is_dir()))
-        .map(|path| match path {
-            Ok(path) => image(path),
-            Err(error) => failed(error.path().display().to_string(), error.error().to_string()),
+        .flat_map(|path| match path {
+            Ok(path) => images(path),
+            Err(error) => vec![failed(error.path().display().to_string(), error.error().to_string())],
         })
         .collect();
     if items.is_empty() { vec![failed(argument, "no file matches this pattern")] } else { items }
@@ -161,7 +239,12 @@ fn table(argument: &str) -> Vec<Item> {
 }
 
 fn table_row(row: Row, place: &str, folder: &Path) -> Item {
-    let resolve = |path: &String| ImageInput::from(beside(path, folder));
+    let resolve = |source: &String| ImageInput::from(source.as_str()).map_file(|path| beside(path, folder));
+    // Image data are no name.
+    let name_of = |source: &String| match ImageInput::from(source.as_str()) {
+        input @ ImageInput::Url(_) => Value::from(input.name()),
+        _ => Value::from(source.as_str()),
+    };
     let options = match RequestOptions::from_named(&row.options) {
         Ok(options) => options,
         Err(error) => return Item { name: place.into(), content: Err(error) },
@@ -172,18 +255,18 @@ fn table_row(row: Row, place: &str, folder: &Path) -> Item {
     match row.image {
         Some(OneOrMany::One(path)) => {
             content.images.push(resolve(&path));
-            name = Some(path.into());
+            name = Some(name_of(&path));
         }
         Some(OneOrMany::Many(paths)) => {
             content.images.extend(paths.iter().map(resolve));
-            name = Some(paths.into());
+            name = Some(paths.iter().map(name_of).collect());
         }
         None => {}
     }
     match row.video {
         Some(OneOrMany::Many(frames)) => {
             content.videos.push(frames.iter().map(resolve).collect());
-            name = name.or_else(|| Some(frames.into()));
+            name = name.or_else(|| Some(frames.iter().map(name_of).collect()));
         }
         Some(OneOrMany::One(path)) => {
             return failed(path, "video files are not read; give the video as a list of frames");
@@ -194,9 +277,9 @@ fn table_row(row: Row, place: &str, folder: &Path) -> Item {
 }
 
 /// A path as it is if it leads to something, else seen from the table's folder.
-fn beside(path: &str, folder: &Path) -> PathBuf {
-    let seen_from_table = folder.join(path);
-    if Path::new(path).exists() || !seen_from_table.exists() { path.into() } else { seen_from_table }
+fn beside(path: PathBuf, folder: &Path) -> PathBuf {
+    let seen_from_table = folder.join(&path);
+    if path.exists() || !seen_from_table.exists() { path } else { seen_from_table }
 }
 
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {
@@ -278,5 +361,49 @@ mod tests {
         assert_eq!(items[6].content.as_ref().unwrap().options.max_new_tokens, Some(7));
         let error = items[7].content.as_ref().unwrap_err();
         assert!(error.kind() == "options" && error.to_string().contains("max_new_tokens"), "{error}");
+    }
+
+    #[test]
+    fn pages_are_chosen_in_order() {
+        for (ranges, want) in [
+            ("3", Ok(vec![3])),
+            ("1-3,7", Ok(vec![1, 2, 3, 7])),
+            ("5-", Ok(vec![5, 6, 7, 8])),
+            ("8, 1", Ok(vec![8, 1])),
+            ("9", Err("there is no page 9: the PDF has pages 1 to 8")),
+            ("9-", Err("there is no page 9")),
+            ("0-2", Err("there is no page 0")),
+            ("2-99999999", Err("there is no page 99999999")),
+            ("3-1", Err("\"3-1\" is no page")),
+            ("", Err("\"\" is no page")),
+            ("a", Err("as in #pages=1-3,7")),
+            ("-3", Err("\"-3\" is no page")),
+        ] {
+            match (parse_pages(ranges, 8), want) {
+                (Ok(pages), Ok(want)) => assert_eq!(pages, want, "{ranges}"),
+                (Err(error), Err(want)) => assert!(error.contains(want), "{ranges}: {error}"),
+                (got, want) => panic!("{ranges}: {got:?}, want {want:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn sources_of_other_kinds_keep_their_names() {
+        let data = format!("data:image/png;base64,{}", "A".repeat(100_000));
+        let items = expand(&["a.pdf#page=3".to_owned(), data.clone(), "http://h/a.png".to_owned()]);
+        let [page, inline, remote] = &names(&items)[..] else { panic!("three arguments, three items") };
+        assert_eq!((page.as_str(), remote.as_str()), ("a.pdf#page=3", "http://h/a.png"));
+        assert!(inline.starts_with("data:image/png;base64,AAAA") && inline.len() < 200, "{inline}");
+        let dir = tempfile::tempdir().unwrap();
+        let table = dir.path().join("t.jsonl");
+        std::fs::write(dir.path().join("a b.png"), "").unwrap();
+        let row = serde_json::json!({ "image": [data, "a b.png", "file:a%20b.png"] });
+        std::fs::write(&table, row.to_string()).unwrap();
+        let items = expand(&[table.display().to_string()]);
+        assert!(names(&items)[0].len() < 300, "{:?}", items[0].name);
+        let images = &items[0].content.as_ref().unwrap().images;
+        for image in &images[1..] {
+            assert_eq!(image.file(), Some(dir.path().join("a b.png").as_path()));
+        }
     }
 }

@@ -70,8 +70,8 @@ pub fn demo_package() -> Result<ModelPackage> {
 }
 
 /// The processor alone, for commands that need no inference.
-pub fn processor(args: &ModelArgs) -> Result<Processor> {
-    Ok(Processor::new(package(args)?, DecodeOptions::default())?)
+pub fn processor(args: &ModelArgs, pdf_dpi: u32) -> Result<Processor> {
+    Ok(Processor::new(package(args)?, DecodeOptions { pdf_dpi, ..Default::default() })?)
 }
 
 /// A builder with the engine's options.

@@ -38,7 +38,7 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     let mut box_files = BoxFiles::open(args, requests.iter().flatten())?;
     let mut output = Output::open(args.output.as_deref(), args.format, names.len() > 1)?;
     let images = boxes::images_of(&requests);
-    let annotator = model::builder(package, &args.model.engine).build()?;
+    let annotator = model::builder(package, &args.model.engine).pdf_dpi(args.pdf.dpi).build()?;
     let bar = bulk::progress_bar(names.len());
 
     let (mut failed, mut written) = (0, Ok(()));

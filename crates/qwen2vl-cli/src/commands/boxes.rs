@@ -199,10 +199,7 @@ impl Yolo {
 /// Files that a request reads.
 fn paths(request: &Request) -> Vec<PathBuf> {
     let frames = request.videos.iter().flat_map(|video| &video.frames);
-    let given = request.images.iter().chain(frames).filter_map(|input| match input {
-        ImageInput::Path(path) => Some(path.clone()),
-        _ => None,
-    });
+    let given = request.images.iter().chain(frames).filter_map(|input| input.file().map(Path::to_owned));
     let messages = match &request.prompt {
         PromptInput::Messages(messages) => messages.as_slice(),
         _ => &[],
@@ -220,11 +217,26 @@ fn paths(request: &Request) -> Vec<PathBuf> {
         },
         _ => Vec::new(),
     });
-    let local = |source: String| PathBuf::from(source.strip_prefix("file://").unwrap_or(&source));
-    given.chain(named.map(local)).collect()
+    let local = |source: String| ImageInput::from(source).file().map(Path::to_owned);
+    given.chain(named.filter_map(local)).collect()
 }
 
 /// The images of each request, for when its answer is there.
 pub fn images_of(requests: &[Result<Request, Error>]) -> Vec<Vec<ImageInput>> {
-    requests.iter().map(|r| r.as_ref().map(|r| r.images.clone()).unwrap_or_default()).collect()
+    requests.iter().map(|r| r.as_ref().map(images_in_order).unwrap_or_default()).collect()
+}
+
+/// Those that messages name, between those that are given apart.
+fn images_in_order(request: &Request) -> Vec<ImageInput> {
+    let PromptInput::Messages(messages) = &request.prompt else { return request.images.clone() };
+    let mut given = request.images.iter().cloned();
+    let parts = messages.iter().flat_map(|message| match &message.content {
+        Content::Parts(parts) => parts.as_slice(),
+        Content::Text(_) => &[],
+    });
+    let images = parts.filter_map(|part| match part {
+        ContentPart::Image(image) => Some(&image.source),
+        _ => None,
+    });
+    images.filter_map(|source| source.as_deref().map(ImageInput::from).or_else(|| given.next())).collect()
 }

@@ -30,7 +30,7 @@ pub fn run(args: &ClassifyArgs) -> Result<u8> {
     let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
 
     let (names, requests) = bulk::requests(&args.inputs, &args.prompt, &prompt, &options);
-    let annotator = model::builder(package, &args.model.engine).build()?;
+    let annotator = model::builder(package, &args.model.engine).pdf_dpi(args.pdf.dpi).build()?;
     let labels = Labels::new(annotator.processor().tokenizer(), &labels)?;
     let mut output = Output::open(args.output.as_deref(), args.format, names.len() > 1)?;
     let bar = bulk::progress_bar(names.len());

@@ -17,7 +17,7 @@ use crate::{NOTHING_DONE, SOME_FAILED};
 /// Runs the command; the exit code.
 pub fn run(args: &InspectArgs) -> Result<u8> {
     let prompt = Prompt::read(&args.prompt)?;
-    let processor = model::processor(&args.model)?;
+    let processor = model::processor(&args.model, args.pdf.dpi)?;
     let mut options = RequestOptions::default();
     options.add_vision_id = Some(args.prompt.add_vision_id);
     options.strict_prompt = Some(args.prompt.strict_prompt);
@@ -86,7 +86,15 @@ fn inspect(
         write_pixels(dir, &format!("{prefix}image"), &prepared.images)?;
         write_pixels(dir, &format!("{prefix}video"), &prepared.videos)?;
     }
-    Ok(object(&prepared))
+    let mut object = object(&prepared);
+    for (input, shown) in request.images.iter().zip(object["images"].as_array_mut().into_iter().flatten()) {
+        // As an image it is its first frame.
+        if let Some(animation) = processor.animation(input)?.filter(|a| a.is_animated()) {
+            shown["frames"] = animation.n_frames().into();
+            shown["fps"] = animation.fps().into();
+        }
+    }
+    Ok(object)
 }
 
 fn object(prepared: &Prepared) -> Value {

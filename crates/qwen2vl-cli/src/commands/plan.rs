@@ -1,7 +1,7 @@
 //! `qwen2vl plan`: what image sizes cost, without any image.
 
 use anyhow::Result;
-use qwen2vl_pipeline::RequestOptions;
+use qwen2vl_pipeline::{DecodeOptions, RequestOptions};
 use serde_json::json;
 
 use crate::args::PlanArgs;
@@ -11,7 +11,7 @@ use crate::{NOTHING_DONE, SOME_FAILED};
 
 /// Runs the command; the exit code.
 pub fn run(args: &PlanArgs) -> Result<u8> {
-    let processor = model::processor(&args.model)?;
+    let processor = model::processor(&args.model, DecodeOptions::default().pdf_dpi)?;
     let mut options = RequestOptions::default();
     options.max_new_tokens = args.max_new_tokens;
     let max_pixels = processor.model_pixel_limits().max_pixels;

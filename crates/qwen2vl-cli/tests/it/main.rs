@@ -9,6 +9,7 @@ mod classify;
 mod look;
 mod model;
 mod package;
+mod sources;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

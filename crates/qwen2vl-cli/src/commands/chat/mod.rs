@@ -30,7 +30,7 @@ pub fn run(args: &ChatArgs) -> Result<u8> {
     options.validate(&package)?;
     let max_pixels = package.preprocess.pixel_limits.max_pixels;
     let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
-    let annotator = model::builder(package, &args.model.engine).build()?;
+    let annotator = model::builder(package, &args.model.engine).pdf_dpi(args.pdf.dpi).build()?;
     let mut conversation = annotator.conversation()?;
     if let Some(system) = &args.system {
         conversation = conversation.system(system);
