@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use ndarray::ArrayView2;
-use qwen2vl_pipeline::{MediaInfo, PixelValues, Prepared, Processor, Request, RequestOptions};
+use qwen2vl_pipeline::{AnimationInfo, MediaInfo, PixelValues, Prepared, Processor, Request, RequestOptions};
 use serde_json::{Value, json};
 
 use super::Prompt;
@@ -89,7 +89,7 @@ fn inspect(
     let mut object = object(&prepared);
     for (input, shown) in request.images.iter().zip(object["images"].as_array_mut().into_iter().flatten()) {
         // As an image it is its first frame.
-        if let Some(animation) = processor.animation(input)?.filter(|a| a.is_animated()) {
+        if let Some(animation) = processor.animation(input)?.filter(AnimationInfo::is_animated) {
             shown["frames"] = animation.n_frames().into();
             shown["fps"] = animation.fps().into();
         }
