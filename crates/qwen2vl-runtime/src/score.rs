@@ -1,14 +1,13 @@
 //! Scoring labels: how probable each of some given answers is, without generating any.
 //!
-//! The prompt is run once. The labels' tokens are a tree below it, which is walked depth by depth: all nodes of a depth
-//! are rows of one step, so what labels begin with in common is computed once. Labels that do not fit into the rows
-//! of one pass are taken in several, in the order of their tokens.
+//! The prompt is run once, and the labels' tokens are a tree below it, of which every node is run once: what labels begin
+//! with in common is computed once. Subtrees of as many labels as there may be rows are walked depth by depth, all nodes of
+//! a depth in one step; the nodes above them are run one by one.
 //!
 //! A label's log-probability is that of its tokens and of a stop token after them, by the model's own distribution,
 //! whatever temperature or penalties. With the end counted, labels that begin other labels ("cat", "cats") are
 //! different answers like all others.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use qwen2vl_types::TokenId;
@@ -67,13 +66,11 @@ pub fn score(
     let Some(start) = Start::run(session, prompt, cancel)? else { return Ok(None) };
     check_ids(labels.iter().flatten().chain(options.stop_token_ids), start.logits.len())?;
     let started = Instant::now();
-    let mut tree = Tree { labels, options, prompt, logprobs: vec![0.0; labels.len()] };
-    for pass in passes(labels, &sorted, options.max_rows) {
-        let walked = tree.walk(session, &start.logits, &sorted[pass], cancel)?;
-        session.rewind(prompt.input_ids.len());
-        if !walked {
-            return Ok(None);
-        }
+    let mut tree = Tree { labels, options, prompt, cancel, logprobs: vec![0.0; labels.len()] };
+    let walked = tree.walk(session, &start.logits, &sorted)?;
+    session.rewind(prompt.input_ids.len());
+    if !walked {
+        return Ok(None);
     }
     Ok(Some(LabelScores {
         scores: normalized(&tree.logprobs),
@@ -129,77 +126,103 @@ fn check_ids<'a>(ids: impl IntoIterator<Item = &'a TokenId>, vocab_size: usize) 
     }
 }
 
-/// Cuts the sorted labels into parts whose trees are nowhere wider than `max_rows`.
-fn passes(labels: &[Vec<TokenId>], sorted: &[usize], max_rows: usize) -> Vec<Range<usize>> {
-    let mut passes = Vec::new();
-    let (mut start, mut widths) = (0, Vec::new());
-    for (place, index) in sorted.iter().enumerate() {
-        let label = &labels[*index];
-        let before = if place == start { &[][..] } else { &labels[sorted[place - 1]] };
-        let shared = label.iter().zip(before).take_while(|(a, b)| a == b).count();
-        if widths.iter().take(label.len()).skip(shared).any(|width| *width == max_rows) {
-            passes.push(start..place);
-            (start, widths) = (place, vec![1; label.len()]);
-            continue;
-        }
-        widths.resize(widths.len().max(label.len()), 0);
-        widths[shared..label.len()].iter_mut().for_each(|width| *width += 1);
-    }
-    passes.push(start..sorted.len());
-    passes
-}
-
 struct Tree<'a> {
     labels: &'a [Vec<TokenId>],
     options: &'a ScoreOptions<'a>,
     prompt: &'a Prompt<'a>,
+    cancel: &'a CancelToken,
     /// Of each label as far as it was walked.
     logprobs: Vec<f64>,
 }
 
+/// Labels with the same tokens up to some depth, sorted: a node of the tree.
+type Node<'s> = &'s [usize];
+
 impl Tree<'_> {
-    /// Walks the tree of `sorted` labels, whose first logits are `first`; whether it was not cancelled.
+    /// Walks the tree of all labels, `sorted`, whose first logits are `first`; whether it was not cancelled.
     fn walk(
         &mut self,
         session: &mut dyn LanguageSession,
         first: &[f32],
-        sorted: &[usize],
-        cancel: &CancelToken,
+        sorted: Node<'_>,
     ) -> Result<bool, Error> {
-        let vocab_size = first.len();
-        let mut logits = first;
-        // The labels below each node of this depth; the nodes are the rows.
-        let mut nodes = vec![sorted];
-        for depth in 0.. {
-            let (mut children, mut parents, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
-            for (row, (node, logits)) in nodes.iter().zip(logits.chunks_exact(vocab_size)).enumerate() {
-                let all = log_sum_exp(logits);
-                if !all.is_finite() {
-                    return Err(Error::Numerical { step: depth });
-                }
-                let next = |index: usize| self.labels[index].get(depth).copied();
-                for child in node.chunk_by(|a, b| next(*a) == next(*b)) {
-                    let token = next(child[0]);
-                    let logprob = self.logit(logits, token) - all;
-                    child.iter().for_each(|index| self.logprobs[*index] += logprob);
-                    if let Some(token) = token {
-                        children.push(child);
-                        parents.push(row);
-                        tokens.push(token);
-                    }
-                }
+        // From the root down to the node that the session holds, of each what is still to be run below it.
+        let mut path = vec![self.children(sorted, 0, first)?];
+        while let Some(rest) = path.last_mut() {
+            let n = batch(rest, self.options.max_rows);
+            let nodes: Vec<Node<'_>> = rest.drain(..n).collect();
+            let depth = path.len();
+            if nodes.is_empty() {
+                path.pop();
+                continue;
             }
-            if children.is_empty() {
-                break;
-            }
-            if cancel.is_cancelled() {
+            session.rewind(self.prompt.input_ids.len() + depth - 1);
+            if nodes[0].len() > self.options.max_rows {
+                let Some(logits) = self.step(session, &[0], &nodes, depth)? else { return Ok(false) };
+                path.push(self.children(nodes[0], depth, logits)?);
+            } else if !self.walk_broadly(session, nodes, depth)? {
                 return Ok(false);
             }
-            let position = (self.prompt.input_ids.len() + depth) as i64 + self.prompt.rope_delta;
-            logits = session.decode(&parents, &tokens, position)?;
-            nodes = children;
         }
         Ok(true)
+    }
+
+    /// Walks subtrees that fit into rows together, their roots in `depth` tokens.
+    fn walk_broadly(
+        &mut self,
+        session: &mut dyn LanguageSession,
+        mut nodes: Vec<Node<'_>>,
+        mut depth: usize,
+    ) -> Result<bool, Error> {
+        let mut parents = vec![0; nodes.len()];
+        while !nodes.is_empty() {
+            let Some(logits) = self.step(session, &parents, &nodes, depth)? else { return Ok(false) };
+            let rows = logits.chunks_exact(logits.len() / nodes.len());
+            let mut below = Vec::new();
+            parents.clear();
+            for (row, (node, logits)) in nodes.iter().zip(rows).enumerate() {
+                let children = self.children(node, depth, logits)?;
+                parents.resize(parents.len() + children.len(), row);
+                below.extend(children);
+            }
+            (nodes, depth) = (below, depth + 1);
+        }
+        Ok(true)
+    }
+
+    /// Runs the last token of each node, the `depth`-th of its labels; `None` when cancelled.
+    fn step<'l>(
+        &self,
+        session: &'l mut dyn LanguageSession,
+        parents: &[usize],
+        nodes: &[Node<'_>],
+        depth: usize,
+    ) -> Result<Option<&'l [f32]>, Error> {
+        if self.cancel.is_cancelled() {
+            return Ok(None);
+        }
+        let tokens: Vec<TokenId> = nodes.iter().map(|node| self.labels[node[0]][depth - 1]).collect();
+        let position = (self.prompt.input_ids.len() + depth - 1) as i64 + self.prompt.rope_delta;
+        Ok(Some(session.decode(parents, &tokens, position)?))
+    }
+
+    /// What is below a node of `depth` tokens, by the logits after them.
+    fn children<'s>(&mut self, node: Node<'s>, depth: usize, logits: &[f32]) -> Result<Vec<Node<'s>>, Error> {
+        let all = log_sum_exp(logits);
+        if !all.is_finite() {
+            return Err(Error::Numerical { step: depth });
+        }
+        let next = |index: usize| self.labels[index].get(depth).copied();
+        let mut children = Vec::new();
+        for child in node.chunk_by(|a, b| next(*a) == next(*b)) {
+            let token = next(child[0]);
+            let logprob = self.logit(logits, token) - all;
+            child.iter().for_each(|index| self.logprobs[*index] += logprob);
+            if token.is_some() {
+                children.push(child);
+            }
+        }
+        Ok(children)
     }
 
     /// The logit of a token; without one that of the end, which any of the stop tokens makes.
@@ -214,6 +237,16 @@ impl Tree<'_> {
             }
         }
     }
+}
+
+/// How many of the first nodes fit into rows together; a node that does not fit is taken alone.
+fn batch(nodes: &[Node<'_>], max_rows: usize) -> usize {
+    let mut labels = 0;
+    let fit = nodes.iter().take_while(|node| {
+        labels += node.len();
+        labels <= max_rows
+    });
+    fit.count().max(1).min(nodes.len())
 }
 
 fn normalized(logprobs: &[f64]) -> Vec<LabelScore> {
@@ -231,19 +264,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passes_are_as_wide_as_allowed_and_no_wider() {
-        let labels: Vec<Vec<TokenId>> =
-            [&[1][..], &[1, 2], &[1, 2, 3], &[1, 4], &[2, 2], &[3], &[4, 1, 1]].map(<[_]>::to_vec).to_vec();
-        let sorted: Vec<usize> = (0..labels.len()).collect();
-        for (max_rows, want) in [
-            (1, &[0..3, 3..4, 4..5, 5..6, 6..7][..]),
-            (2, &[0..4, 4..6, 6..7]),
-            (3, &[0..6, 6..7]),
-            (4, std::slice::from_ref(&(0..7))),
-            (32, std::slice::from_ref(&(0..7))),
-        ] {
-            assert_eq!(passes(&labels, &sorted, max_rows), want, "{max_rows}");
+    fn batches_are_as_large_as_allowed_and_never_empty() {
+        let indices: Vec<usize> = (0..6).collect();
+        let nodes: Vec<Node<'_>> = vec![&indices[..2], &indices[2..5], &indices[5..]];
+        for (max_rows, want) in [(1, 1), (2, 1), (4, 1), (5, 2), (6, 3), (100, 3)] {
+            assert_eq!(batch(&nodes, max_rows), want, "{max_rows}");
         }
+        assert_eq!(batch(&[], 5), 0);
     }
 
     #[test]

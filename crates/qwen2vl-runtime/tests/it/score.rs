@@ -89,8 +89,11 @@ fn what_labels_begin_with_is_computed_once() {
     let mut nodes: Vec<&[u32]> = labels.iter().flat_map(|l| (1..=l.len()).map(|n| &l[..n])).collect();
     nodes.sort_unstable();
     nodes.dedup();
-    let (_, model) = scores(&labels, 1000);
-    assert_eq!((model.steps, model.all_rows), (5, nodes.len()));
+    for max_rows in [1, 2, 7, 32, 1000] {
+        let (_, model) = scores(&labels, max_rows);
+        assert_eq!(model.all_rows, nodes.len(), "{max_rows}");
+        assert_eq!(model.steps == 5, max_rows == 1000, "{max_rows}");
+    }
     let tokens: usize = labels.iter().map(Vec::len).sum();
     assert!(nodes.len() * 2 < tokens, "{} nodes of {tokens} tokens", nodes.len());
 }
