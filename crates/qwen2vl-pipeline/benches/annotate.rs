@@ -29,7 +29,7 @@ fn benches(criterion: &mut Criterion) {
     let score = |labels: &Labels| annotator.score_request(&request, labels, &CancelToken::new());
     criterion.bench_function("score 20 labels", |b| b.iter(|| score(&together)));
     criterion.bench_function("score 20 labels one by one", |b| {
-        b.iter(|| single.iter().map(score).collect::<Vec<_>>())
+        b.iter(|| single.iter().map(score).collect::<Vec<_>>());
     });
 }
 
