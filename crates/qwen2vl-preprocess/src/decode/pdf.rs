@@ -172,9 +172,13 @@ mod with_hayro {
             let factor = (f64::from(options.pdf_dpi) / 72.0)
                 .min((limit as f64 / (width * height)).sqrt())
                 .min(MAX_SIDE / width.max(height));
-            // Cut off, so that the number of pixels stays within the limit.
-            let side = |points: f64| (points * factor + 1e-6).max(1.0) as u32;
-            Ok(Self { size: ImageSize { height: side(height), width: side(width) }, factor })
+            let sides = |round: fn(f64) -> f64| {
+                let side = |points: f64| round(points * factor + 1e-6).max(1.0) as u32;
+                ImageSize { height: side(height), width: side(width) }
+            };
+            let rounded = sides(f64::round);
+            let size = if rounded.pixels() <= limit { rounded } else { sides(f64::floor) };
+            Ok(Self { size, factor })
         }
     }
 

@@ -143,6 +143,9 @@ fn pages_are_turned_and_cut_as_they_say() {
         let n_red = image.as_raw().as_chunks::<3>().0.iter().filter(|p| **p == RED).count();
         assert_eq!(n_red, 36 * 36, "{entries}");
     }
+    // Sides are rounded.
+    let size = read_size(&page("/MediaBox[0 0 595.28 841.89]")).unwrap();
+    assert_eq!(size, ImageSize { height: 1754, width: 1240 });
 }
 
 #[cfg(feature = "pdf")]
@@ -227,6 +230,22 @@ fn what_is_broken_is_an_error() {
     let file = one_page();
     let table = file.windows(4).position(|w| w == b"xref").unwrap();
     assert_eq!(decode_image(&file[..table], &options).unwrap().size().height, 300);
+}
+
+#[cfg(feature = "pdf")]
+#[test]
+fn encrypted_files_are_refused_as_such() {
+    let encrypted = |dict: &str| {
+        let file = String::from_utf8(one_page()).unwrap();
+        file.replace("/Size 200", &format!("/Size 200/ID[<00><00>]/Encrypt<<{dict}>>")).into_bytes()
+    };
+    let key = "00".repeat(32);
+    let file = encrypted(&format!("/Filter/Standard/V 1/R 2/P -4/O<{key}>/U<{key}>"));
+    let error = decode_image(&file, &DecodeOptions::default()).unwrap_err();
+    assert!(matches!(error, Error::PdfPassword), "{error}");
+    let file = encrypted(&format!("/Filter/Standard/V 99/R 99/P -4/O<{key}>/U<{key}>"));
+    let error = decode_image(&file, &DecodeOptions::default()).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { format: "PDF", .. } | Error::Corrupt { .. }), "{error}");
 }
 
 /// Forms within forms, and one within itself, end.
