@@ -277,3 +277,14 @@ fn frames_are_turned_as_exif_says() {
     let first = decode_image(&file, &DecodeOptions::default()).unwrap();
     assert_eq!((first.size(), read_size(&file).unwrap()), (size, size));
 }
+
+#[test]
+fn an_apng_whose_animation_is_not_valid_is_its_default_image() {
+    let mut file = read("tests/images/astronaut.png");
+    let control = b"\0\0\0\x08acTL\0\0\0\x05\0\0\0\0";
+    let checksum = crc32(&control[4..]).to_be_bytes();
+    file.splice(33..33, control.iter().chain(&checksum).copied());
+    let frames: Vec<_> = decode_animation(&file[..], &DecodeOptions::default()).unwrap().collect();
+    let [Ok(frame)] = &frames[..] else { panic!("{frames:?}") };
+    assert_eq!(frame, &decode_image(&file, &DecodeOptions::default()).unwrap());
+}

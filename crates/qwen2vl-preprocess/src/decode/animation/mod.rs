@@ -199,6 +199,10 @@ pub fn decode_animation<'a>(
         }
         ImageFormat::Png if png::is_animated(&bytes) => {
             let outline = png::outline(&bytes)?;
+            if outline.frames.is_empty() {
+                // As the format asks: where the animation is not valid, its default image is shown.
+                return opening.still(bytes);
+            }
             opening.composed(outline, |f| f.delay, |o| Ok(png::Png::new(bytes, o, options.limits)))
         }
         ImageFormat::WebP if webp::is_animated(&bytes) => {
