@@ -170,10 +170,12 @@ impl Answering<'_, '_> {
                 logits = session.decode(&[0], &pending, before as i64 + self.prompt.rope_delta)?;
                 pending.clear();
             }
-            if let Some(constraint) = &mut self.constraint {
-                constraint.mask(logits, self.limit - answer.token_ids.len())?;
-            }
-            let token = self.sampler.sample(logits)?;
+            let remaining = self.limit - answer.token_ids.len();
+            let constraint = &mut self.constraint;
+            let token = self.sampler.sample_among(logits, |logits| match constraint {
+                Some(constraint) => constraint.mask(logits, remaining),
+                None => Ok(()),
+            })?;
             if self.config.stop_token_ids.contains(&token) {
                 break self.stopped();
             }

@@ -58,9 +58,19 @@ impl Sampler {
     ///
     /// [`Error::NothingAllowed`] if the options exclude every token, [`Error::Numerical`] if no logit is finite.
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<TokenId, Error> {
+        self.sample_among(logits, |_| Ok(()))
+    }
+
+    /// As [`Sampler::sample`], of logits that `narrow` changes first; log-probabilities are those before it.
+    pub(crate) fn sample_among(
+        &mut self,
+        logits: &mut [f32],
+        narrow: impl FnOnce(&mut [f32]) -> Result<(), Error>,
+    ) -> Result<TokenId, Error> {
         if let Some(recorder) = &mut self.recorder {
             recorder.look(logits);
         }
+        narrow(logits)?;
         let excluded = process(&self.config, &self.history, logits);
         let token = if self.config.do_sample && self.config.top_k != 1 {
             self.candidates.warp(&self.config, logits);
