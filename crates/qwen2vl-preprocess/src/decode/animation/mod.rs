@@ -199,7 +199,7 @@ pub fn decode_animation<'a>(
         }
         ImageFormat::Png if png::is_animated(&bytes) => {
             let outline = png::outline(&bytes)?;
-            if outline.frames.is_empty() {
+            if outline.frames.is_empty() && !matches!(outline.end, Some(Error::Truncated { .. })) {
                 // As the format asks: where the animation is not valid, its default image is shown.
                 return opening.still(bytes);
             }
