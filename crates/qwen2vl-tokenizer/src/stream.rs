@@ -61,7 +61,7 @@ impl<'t> DetokenizeStream<'t> {
 }
 
 /// The bytes of a token: through the byte-level alphabet if all its characters are in it, else as they are.
-fn append_bytes(token: &str, bytes: &mut Vec<u8>) {
+pub(crate) fn append_bytes(token: &str, bytes: &mut Vec<u8>) {
     let before = bytes.len();
     for character in token.chars() {
         match BYTE_OF.get(character as usize).copied().flatten() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use qwen2vl_types::{GridThw, TokenId};
 
-use crate::stream::DetokenizeStream;
+use crate::stream::{DetokenizeStream, append_bytes};
 use crate::{Error, VisionTokens, rope_index_with};
 
 /// More tokens than any context holds: a hostile grid must not allocate.
@@ -86,6 +86,19 @@ impl Tokenizer {
     /// The token of an id, in the byte-level alphabet.
     pub fn id_to_token(&self, id: TokenId) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// The bytes that a token adds to a text; those of a special token spell its name.
+    pub fn token_bytes(&self, id: TokenId) -> Option<Vec<u8>> {
+        let token = self.id_to_token(id)?;
+        let mut bytes = Vec::with_capacity(token.len());
+        append_bytes(&token, &mut bytes);
+        Some(bytes)
+    }
+
+    /// Whether a token is special: one that no text is made of.
+    pub fn is_special(&self, id: TokenId) -> bool {
+        self.special.contains(&id)
     }
 
     /// Ids of a text. Special tokens written in it are recognized, none are added.

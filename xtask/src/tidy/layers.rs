@@ -22,6 +22,11 @@ const LAYERS: &[Layer] = &[
     Layer { name: "qwen2vl-video", may: &["qwen2vl-preprocess"], tests_may: &[] },
     Layer { name: "qwen2vl-tokenizer", may: BOTTOM, tests_may: &[] },
     Layer { name: "qwen2vl-runtime", may: BOTTOM, tests_may: &[] },
+    Layer {
+        name: "qwen2vl-grammar",
+        may: &["qwen2vl-runtime", "qwen2vl-tokenizer", "qwen2vl-types"],
+        tests_may: &[],
+    },
     Layer { name: "qwen2vl-spark-files", may: &[], tests_may: &[] },
     Layer {
         name: "qwen2vl-package",
@@ -40,6 +45,7 @@ const LAYERS: &[Layer] = &[
             "qwen2vl-package",
             "qwen2vl-preprocess",
             "qwen2vl-video",
+            "qwen2vl-grammar",
             "qwen2vl-tokenizer",
             "qwen2vl-runtime",
             "qwen2vl-types",

@@ -1,0 +1,1 @@
+//! What no answer can have, and what is not understood.

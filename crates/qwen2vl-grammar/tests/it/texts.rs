@@ -1,0 +1,1 @@
+//! Regexes, choices and grammars.
