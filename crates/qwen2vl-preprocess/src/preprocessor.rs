@@ -141,7 +141,13 @@ impl Preprocessor {
     pub fn plan(&self, size: ImageSize, limits: PixelLimits) -> Result<(ImageSize, GridThw), Error> {
         let factor = self.options.geometry.factor();
         let resized = if self.options.do_resize { smart_resize(size, factor, limits)? } else { size };
+        Ok((resized, self.frame_grid(resized)?))
+    }
+
+    /// The grid of one temporal patch of this size.
+    fn frame_grid(&self, resized: ImageSize) -> Result<GridThw, Error> {
         let ImageSize { height, width } = resized;
+        let factor = self.options.geometry.factor();
         if height == 0 || width == 0 {
             return Err(Error::NoPixels { height, width });
         }
@@ -149,7 +155,7 @@ impl Preprocessor {
             return Err(Error::NotDivisible { height, width, factor });
         }
         let patch = self.options.geometry.patch_size;
-        Ok((resized, GridThw { t: 1, h: height / patch, w: width / patch }))
+        Ok(GridThw { t: 1, h: height / patch, w: width / patch })
     }
 
     /// An image, within the limits of the options.
@@ -167,9 +173,7 @@ impl Preprocessor {
     ///
     /// As [`Preprocessor::plan`], and [`Error::OutOfMemory`].
     pub fn preprocess_with(&self, image: &RgbImage, limits: PixelLimits) -> Result<PixelValues, Error> {
-        self.run(std::slice::from_ref(image), limits, |frames, grid, out| {
-            patches::cut(frames, grid, self.options.geometry, &self.tables, out);
-        })
+        self.run(std::slice::from_ref(image), limits)
     }
 
     /// A video: frames of one size. If their number is not a multiple of `temporal_patch_size`, the last one is
@@ -187,12 +191,44 @@ impl Preprocessor {
                 return Err(Error::FrameSize { index, height, width, first_height, first_width });
             }
         }
+        self.run(frames, limits)
+    }
+
+    /// One temporal patch of a video, for frames that come in a stream: up to `temporal_patch_size` frames, the last one
+    /// repeated if there are fewer, each brought to the size `resized`, which the choice of frames says
+    /// ([`FrameSelection::resized`](crate::FrameSelection)). `out` takes the rows of its patches, `[h * w, patch_len]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoFrames`], [`Error::NotDivisible`], [`Error::OutOfMemory`].
+    ///
+    /// # Panics
+    ///
+    /// If there are more frames, or `out` has another length than [`Preprocessor::slice_len`].
+    pub fn write_frames(
+        &self,
+        frames: &[RgbImage],
+        resized: ImageSize,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
         let slices = self.options.geometry.temporal_patch_size as usize;
-        self.run(frames, limits, |frames, grid, out| {
-            let last = frames.len() - 1;
-            let group: Vec<&[u8]> = (0..slices).map(|slice| frames[slice.min(last)]).collect();
-            patches::cut(&group, grid, self.options.geometry, &self.tables, out);
-        })
+        let last = frames.len().checked_sub(1).ok_or(Error::NoFrames)?;
+        assert!(last < slices, "{} frames for a temporal patch of {slices}", frames.len());
+        let grid = self.frame_grid(resized)?;
+        assert_eq!(out.len(), self.slice_len(resized), "the length of a temporal patch of {resized:?}");
+        let pixels: Vec<_> = frames.iter().map(|frame| resize(frame, resized)).collect::<Result<_, _>>()?;
+        // A single frame is repeated by `cut`, which is cheaper.
+        let n_frames = if last == 0 { 1 } else { slices };
+        let group: Vec<&[u8]> = (0..n_frames).map(|slice| pixels[slice.min(last)].as_ref()).collect();
+        patches::cut(&group, grid, self.options.geometry, &self.tables, out);
+        Ok(())
+    }
+
+    /// Values of one temporal patch of frames of this size.
+    pub fn slice_len(&self, resized: ImageSize) -> usize {
+        let patch = self.options.geometry.patch_size;
+        let grid = GridThw { t: 1, h: resized.height / patch, w: resized.width / patch };
+        grid.n_patches().saturating_mul(self.options.geometry.patch_len())
     }
 
     /// Many images at once, on the threads of the caller's rayon pool. One result per image, in order, each equal to
@@ -205,26 +241,18 @@ impl Preprocessor {
         images.par_iter().map(|image| self.preprocess_with(image, limits)).collect()
     }
 
-    /// Resizes the frames of each temporal patch and gives them to `cut`.
-    fn run(
-        &self,
-        frames: &[RgbImage],
-        limits: PixelLimits,
-        cut: impl Fn(&[&[u8]], GridThw, &mut [f32]),
-    ) -> Result<PixelValues, Error> {
+    /// All temporal patches, one after the other.
+    fn run(&self, frames: &[RgbImage], limits: PixelLimits) -> Result<PixelValues, Error> {
         let original = frames[0].size();
         let (resized, grid) = self.plan(original, limits)?;
         let groups = frames.chunks(self.options.geometry.temporal_patch_size as usize);
         let grid_thw = GridThw { t: groups.len() as u32, ..grid };
-        let group_len = grid.n_patches().saturating_mul(self.options.geometry.patch_len());
-        let len = group_len.saturating_mul(groups.len());
+        let slice_len = self.slice_len(resized);
+        let len = slice_len.saturating_mul(groups.len());
         let mut data = zeroed(len, |len| vec![0.0_f32; len])
             .ok_or(Error::OutOfMemory { bytes: (len as u64).saturating_mul(4) })?;
-        for (group, out) in groups.zip(data.chunks_exact_mut(group_len)) {
-            let resized: Vec<_> =
-                group.iter().map(|frame| resize(frame, resized)).collect::<Result<_, _>>()?;
-            let pixels: Vec<&[u8]> = resized.iter().map(AsRef::as_ref).collect();
-            cut(&pixels, grid, out);
+        for (group, out) in groups.zip(data.chunks_exact_mut(slice_len)) {
+            self.write_frames(group, resized, out)?;
         }
         Ok(PixelValues { data, grid_thw, original, resized })
     }

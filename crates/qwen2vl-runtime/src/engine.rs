@@ -66,6 +66,21 @@ impl Engine {
         self.vision.encode(pixel_values, grid)
     }
 
+    /// Encodes one image or video whose pixels are never in memory together: `fill` is called `grid.t` times, and writes
+    /// the next temporal patch, `[grid.h * grid.w, patch_len]`, over the one before. The same as
+    /// [`Engine::encode_vision`] of them all.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`, and as [`Engine::encode_vision`].
+    pub fn encode_slices<E: From<Error>>(
+        &self,
+        grid: GridThw,
+        fill: impl FnMut(&mut [f32]) -> Result<(), E>,
+    ) -> Result<VisionEmbeddings, E> {
+        self.vision.encode_slices(grid, fill)
+    }
+
     /// Starts a conversation with an empty KV cache, for callers with a loop of their own.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 mod java_zip;
 mod multilingual;
 mod spark_writer;
+pub mod video;
 
 use std::fmt::Debug;
 use std::io::{BufReader, Cursor, Read, Seek};

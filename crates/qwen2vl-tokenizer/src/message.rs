@@ -1,12 +1,13 @@
 //! Conversations, in the JSON form that Qwen and OpenAI share.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::Error;
+use crate::message_media::{ImagePart, VideoPart};
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Value", try_from = "Value")]
 pub struct Message {
     /// `system`, `user`, `assistant`, …
@@ -16,7 +17,7 @@ pub struct Message {
 }
 
 /// The content of a turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Content {
     /// Text alone.
     Text(String),
@@ -25,7 +26,7 @@ pub enum Content {
 }
 
 /// A piece of a turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ContentPart {
     /// `{"type": "text", "text": …}`.
@@ -36,36 +37,10 @@ pub enum ContentPart {
     Video(VideoPart),
 }
 
-/// An image in a turn.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImagePart {
-    /// Path or URL, or nothing where the image is given apart from the conversation.
-    pub source: Option<String>,
-}
-
-/// A video in a turn.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VideoPart {
-    /// Where it is.
-    pub source: VideoSource,
-}
-
-/// Where a video is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum VideoSource {
-    /// Given apart from the conversation.
-    #[default]
-    None,
-    /// A video file or URL.
-    File(String),
-    /// Its frames, as paths or URLs.
-    Frames(Vec<String>),
-}
-
 impl ContentPart {
     /// An image, by path or URL.
     pub fn image(source: impl Into<String>) -> Self {
-        Self::Image(ImagePart { source: Some(source.into()) })
+        Self::Image(ImagePart { source: Some(source.into()), ..ImagePart::default() })
     }
 }
 
@@ -171,13 +146,8 @@ impl From<Message> for Value {
 fn part_value(part: ContentPart) -> Value {
     match part {
         ContentPart::Text(text) => json!({ "type": "text", "text": text }),
-        ContentPart::Image(ImagePart { source: Some(source) }) => json!({ "type": "image", "image": source }),
-        ContentPart::Image(_) => json!({ "type": "image" }),
-        ContentPart::Video(VideoPart { source }) => match source {
-            VideoSource::None => json!({ "type": "video" }),
-            VideoSource::File(file) => json!({ "type": "video", "video": file }),
-            VideoSource::Frames(frames) => json!({ "type": "video", "video": frames }),
-        },
+        ContentPart::Image(image) => image.into(),
+        ContentPart::Video(video) => video.into(),
     }
 }
 
@@ -231,56 +201,23 @@ fn part(value: Value, place: &str) -> Result<ContentPart, Error> {
             Some(Value::String(text)) => Ok(ContentPart::Text(text)),
             other => Err(bad(place, format!("text must be a string, found {}", kind_of(other.as_ref())))),
         },
-        "image" | "image_url" => {
-            Ok(ContentPart::Image(ImagePart { source: image_source(&mut object, place)? }))
-        }
-        "video" => Ok(ContentPart::Video(VideoPart { source: video_source(&mut object, place)? })),
+        "image" | "image_url" => Ok(ContentPart::Image(ImagePart::read(object, place)?)),
+        "video" => Ok(ContentPart::Video(VideoPart::read(object, place)?)),
         other => {
             Err(bad(place, format!("unknown type {other:?}; known are text, image, image_url and video")))
         }
     }
 }
 
-fn image_source(object: &mut Map<String, Value>, place: &str) -> Result<Option<String>, Error> {
-    let source =
-        object.remove("image").or_else(|| object.remove("image_url")).or_else(|| object.remove("url"));
-    match source {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(source)) => Ok(Some(source)),
-        Some(Value::Object(mut inner)) => match inner.remove("url") {
-            Some(Value::String(url)) => Ok(Some(url)),
-            other => Err(bad(place, format!("url must be a string, found {}", kind_of(other.as_ref())))),
-        },
-        Some(other) => Err(bad(place, format!("the image must be a path or URL, found {}", kind(&other)))),
-    }
-}
-
-fn video_source(object: &mut Map<String, Value>, place: &str) -> Result<VideoSource, Error> {
-    match object.remove("video") {
-        None | Some(Value::Null) => Ok(VideoSource::None),
-        Some(Value::String(file)) => Ok(VideoSource::File(file)),
-        Some(Value::Array(frames)) => {
-            let frame = |frame| match frame {
-                Value::String(path) => Ok(path),
-                other => Err(bad(place, format!("a frame must be a path or URL, found {}", kind(&other)))),
-            };
-            Ok(VideoSource::Frames(frames.into_iter().map(frame).collect::<Result<_, _>>()?))
-        }
-        Some(other) => {
-            Err(bad(place, format!("the video must be a path or an array of frames, found {}", kind(&other))))
-        }
-    }
-}
-
-fn bad(place: &str, reason: impl Into<String>) -> Error {
+pub(crate) fn bad(place: &str, reason: impl Into<String>) -> Error {
     Error::Message { place: place.to_owned(), reason: reason.into() }
 }
 
-fn kind_of(value: Option<&Value>) -> &'static str {
+pub(crate) fn kind_of(value: Option<&Value>) -> &'static str {
     value.map_or("nothing", kind)
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -163,6 +163,14 @@ fn videos_equal_the_video_processor() {
                 case.frames.iter().map(|name| decode(&format!("tests/images/{name}")).unwrap()).collect();
             let pixels =
                 preprocessor.preprocess_frames(&frames, limits(case.limits)).map_err(|e| e.to_string())?;
+            // Frames that come in a stream.
+            let mut slice = vec![f32::NAN; preprocessor.slice_len(pixels.resized)];
+            for (i, group) in frames.chunks(2).enumerate() {
+                preprocessor.write_frames(group, pixels.resized, &mut slice).map_err(|e| e.to_string())?;
+                if slice != pixels.data[i * slice.len()..][..slice.len()] {
+                    return Err(format!("temporal patch {i} is another by itself"));
+                }
+            }
             case.expected.check(&pixels)
         },
     );

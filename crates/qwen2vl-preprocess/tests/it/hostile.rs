@@ -200,6 +200,11 @@ fn frames_must_exist_and_agree() {
     let frames = [RgbImage::new(2, 3, vec![0; 18]).unwrap(), RgbImage::new(3, 2, vec![0; 18]).unwrap()];
     let error = preprocessor.preprocess_frames(&frames, limits).unwrap_err().to_string();
     assert_eq!(error, "frame 1 is 2x3, but frame 0 is 3x2: frames need one size");
+    let resized = ImageSize { height: 28, width: 28 };
+    let mut out = vec![0.0; preprocessor.slice_len(resized)];
+    assert!(matches!(preprocessor.write_frames(&[], resized, &mut out), Err(Error::NoFrames)));
+    let odd = ImageSize { height: 28, width: 30 };
+    assert!(matches!(preprocessor.write_frames(&frames, odd, &mut out), Err(Error::NotDivisible { .. })));
 }
 
 #[test]

@@ -78,19 +78,50 @@ impl VisionEncoder {
 
     /// Encodes one image or video.
     pub(crate) fn encode(&self, pixel_values: &[f32], grid: GridThw) -> Result<VisionEmbeddings, Error> {
-        let geometry = self.config.geometry;
-        let patch_len = geometry.patch_len();
+        let patch_len = self.config.geometry.patch_len();
         let want = grid.n_patches().saturating_mul(patch_len);
+        if pixel_values.len() != want {
+            return Err(Error::PixelValues { got: pixel_values.len(), want, grid, patch_len });
+        }
+        let slices = pixel_values.chunks(want.div_ceil((grid.t as usize).max(1)).max(1));
+        let frame = GridThw { t: 1, ..grid };
+        self.encode_each(grid, slices, |pixels, out| self.encode_frame(pixels, frame, out))
+    }
+
+    /// Encodes one image or video whose temporal patches `fill` writes one after the other.
+    pub(crate) fn encode_slices<E: From<Error>>(
+        &self,
+        grid: GridThw,
+        mut fill: impl FnMut(&mut [f32]) -> Result<(), E>,
+    ) -> Result<VisionEmbeddings, E> {
+        let frame = GridThw { t: 1, ..grid };
+        let mut pixels = Vec::new();
+        self.encode_each(grid, 0..grid.t, |_, out| {
+            pixels.resize(frame.n_patches() * self.config.geometry.patch_len(), 0.0);
+            fill(&mut pixels)?;
+            Ok(self.encode_frame(&pixels, frame, out)?)
+        })
+    }
+
+    /// Collects what `encode` makes of each temporal patch.
+    fn encode_each<T, E: From<Error>>(
+        &self,
+        grid: GridThw,
+        slices: impl Iterator<Item = T>,
+        mut encode: impl FnMut(T, &mut Vec<f32>) -> Result<(), E>,
+    ) -> Result<VisionEmbeddings, E> {
+        let geometry = self.config.geometry;
         let divides =
             grid.h.is_multiple_of(geometry.merge_size) && grid.w.is_multiple_of(geometry.merge_size);
-        if pixel_values.len() != want || want == 0 || !divides {
-            return Err(Error::PixelValues { got: pixel_values.len(), want, grid, patch_len });
+        if grid.n_patches() == 0 || !divides {
+            let patch_len = geometry.patch_len();
+            let want = grid.n_patches().saturating_mul(patch_len);
+            return Err(Error::PixelValues { got: want, want, grid, patch_len }.into());
         }
         let hidden_size = self.config.text.hidden_size;
         let mut data = Vec::with_capacity(grid.n_tokens(geometry.merge_size) * hidden_size);
-        let frame = GridThw { t: 1, ..grid };
-        for pixels in pixel_values.chunks(frame.n_patches() * patch_len) {
-            self.encode_frame(pixels, frame, &mut data)?;
+        for slice in slices {
+            encode(slice, &mut data)?;
         }
         Ok(VisionEmbeddings { data, hidden_size })
     }

@@ -107,9 +107,40 @@ fn a_video_is_encoded_as_its_frames() {
             if whole.as_slice()[..128] == whole.as_slice()[128..256] {
                 return Err("two tokens of different pixels are the same".to_owned());
             }
-            first_difference(whole.as_slice(), &frames).map_or(Ok(()), Err)
+            first_difference(whole.as_slice(), &frames).map_or(Ok(()), Err)?;
+            let mut chunks = pixels.chunks(frame.n_patches() * 1176);
+            let streamed = engine.encode_slices(grid, |out| {
+                out.copy_from_slice(chunks.next().ok_or("more slices than frames")?);
+                Ok::<(), Failure>(())
+            });
+            let streamed = streamed.map_err(|Failure(e)| e)?;
+            first_difference(whole.as_slice(), streamed.as_slice()).map_or(Ok(()), Err)?;
+            let odd = GridThw { h: 3, ..grid };
+            for (grid, fails) in [(odd, "no"), (GridThw { t: 0, ..grid }, "no"), (grid, "its own")] {
+                match engine.encode_slices(grid, |_| Err::<(), _>(Failure("its own".to_owned()))) {
+                    Err(Failure(e)) if (e == "its own") == (fails == "its own") => {}
+                    other => return Err(format!("{grid}: {other:?}")),
+                }
+            }
+            Ok(())
         },
     );
+}
+
+/// An error of a caller's own that inference's errors become part of.
+#[derive(Debug)]
+struct Failure(String);
+
+impl From<qwen2vl_runtime::Error> for Failure {
+    fn from(error: qwen2vl_runtime::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
 }
 
 fn close(got: &[f32], want: &[f32]) -> Result<(), String> {

@@ -1,0 +1,5 @@
+//! Clips of many kinds, made by ffmpeg on the spot.
+
+mod broken;
+mod frames;
+mod names;
