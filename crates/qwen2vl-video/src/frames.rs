@@ -12,7 +12,6 @@ use std::time::Duration;
 use qwen2vl_preprocess::RgbImage;
 
 use crate::file::seconds;
-use crate::packets::Packets;
 use crate::plan::{Picked, Run, plan};
 use crate::process::{Limits, Process};
 use crate::{Error, OnBroken, VideoFile, probe};
