@@ -94,13 +94,15 @@ fn next_frame(blocks: &mut Blocks<'_>) -> Result<Option<Frame>, Error> {
             [b';'] => return Ok(None),
             [b'!'] => {
                 let [label] = blocks.bytes()?;
-                if let (0xF9, [flags, low, high, index, ..]) = (label, blocks.sub_block()?) {
+                let block = blocks.sub_block()?;
+                if let (0xF9, [flags, low, high, index, ..]) = (label, block) {
                     frame.delay = Duration::from_millis(10 * u64::from(u16::from_le_bytes([*low, *high])));
                     frame.transparent = (flags & 1 != 0).then_some(*index).or(frame.transparent);
                     frame.disposal = Some((flags >> 2) & 7).filter(|d| *d != 0).unwrap_or(frame.disposal);
                 }
-                blocks.at = blocks.at.min(blocks.bytes.len());
-                blocks.skip_chain()?;
+                if !block.is_empty() {
+                    blocks.skip_chain()?;
+                }
             }
             [b','] => {
                 let [x0, x1, y0, y1, w0, w1, h0, h1, flags] = blocks.bytes()?;
