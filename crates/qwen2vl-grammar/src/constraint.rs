@@ -11,13 +11,14 @@ use llguidance::{TokenParser, panic_utils};
 use qwen2vl_runtime::{Constraint, Error};
 use qwen2vl_types::TokenId;
 
-use crate::completion::Completer;
+use crate::completion::{Completer, Known};
 use crate::engine::brief;
+use crate::walk::Lexical;
 
 /// Allowed tokens that are looked at in one step, the likeliest first.
 const CANDIDATES: usize = 32;
-/// Completions that are searched for from scratch in one step.
-const SEARCHES: usize = 4;
+/// Of these, those for which a completion is searched from scratch if none is near the known one.
+const SEARCHES: usize = 3;
 
 /// Keeps one answer to a [`crate::Grammar`]. See [`crate::Grammar::start`].
 #[derive(Clone)]
@@ -56,33 +57,40 @@ impl GrammarConstraint {
         Self { completer, parser, completion, behind, stops, remaining, state, closed_early }
     }
 
-    /// Which tokens the format allows here, or `None` when llguidance gives up; and whether the answer may end.
-    fn allowed(&mut self) -> Option<(Vec<TokenId>, bool)> {
+    /// The likeliest tokens that the format allows here, or `None` when llguidance gives up; and whether the answer may
+    /// end.
+    fn allowed(&mut self, logits: &[f32]) -> Option<(Vec<TokenId>, bool)> {
         if self.state != State::Open {
             return None;
         }
         let parser = &mut self.parser;
-        let mask = panic_utils::catch_unwind(AssertUnwindSafe(|| parser.compute_mask())).ok()?;
-        let trie = &self.completer.vocabulary.trie;
-        let is_end = |token: &TokenId| trie.eos_tokens().contains(token) || self.stops.contains(token);
-        let may_end = trie.eos_tokens().iter().any(|&end| mask.is_allowed(end));
-        let mut allowed = Vec::new();
-        mask.iter_set_entries(|id| allowed.push(id as TokenId));
-        allowed.retain(|token| !is_end(token));
-        Some((allowed, may_end))
+        let mut mask = panic_utils::catch_unwind(AssertUnwindSafe(|| parser.compute_mask())).ok()?;
+        let ends = self.completer.vocabulary.trie.eos_tokens();
+        let may_end = ends.iter().any(|&end| mask.is_allowed(end));
+        for &end in ends.iter().chain(&self.stops) {
+            if (end as usize) < mask.len() {
+                mask.disallow_token(end);
+            }
+        }
+        Some((likeliest(mask.as_slice(), logits), may_end))
     }
 
     /// Of the likeliest allowed tokens those that may come, with their completions.
-    fn look_behind(&mut self, allowed: Vec<TokenId>, logits: &[f32]) {
+    fn look_behind(&mut self, likeliest: &[TokenId]) {
         let most = self.remaining - 1;
-        let mut searches = SEARCHES;
-        for token in likeliest(allowed, logits) {
-            let known = &self.completion;
-            let behind = if known.first() == Some(&token) {
-                Some(known[1..].to_vec())
-            } else {
-                self.completer.behind(&mut self.parser, token, known, most, &mut searches)
-            };
+        let trie = &self.completer.vocabulary.trie;
+        let known = Known { bytes: trie.decode_raw(&self.completion), tokens: self.completion.clone() };
+        let lexical = Lexical::new(self.completer.json).push_all(self.parser.final_bytes());
+        let mut searches = 0;
+        for (i, &token) in likeliest.iter().enumerate() {
+            if known.tokens.first() == Some(&token) {
+                self.behind.insert(token, known.tokens[1..].to_vec());
+                continue;
+            }
+            // The likeliest are worth a search, and others where none of them may come.
+            let search = i < SEARCHES || (self.behind.is_empty() && searches < 2 * SEARCHES);
+            searches += usize::from(search);
+            let behind = self.completer.behind(&mut self.parser, token, &known, lexical, most, search);
             if let Some(behind) = behind {
                 self.behind.insert(token, behind);
             }
@@ -94,22 +102,29 @@ impl GrammarConstraint {
         self.behind.clear();
         let needed = self.completion.len();
         if needed > remaining {
-            return Err(broken(format!("{remaining} tokens are left and {needed} are needed to end it")));
+            return Err(broken(&format!("{remaining} tokens are left and {needed} are needed to end it")));
         }
         let vocab = self.completer.vocabulary.trie.vocab_size();
         if logits.len() < vocab {
-            return Err(broken(format!("the model has {} logits, its vocabulary {vocab}", logits.len())));
+            return Err(broken(&format!("the model has {} logits, its vocabulary {vocab}", logits.len())));
         }
         let logit = |logits: &[f32], token: TokenId| {
             logits.get(token as usize).copied().filter(|l| l.is_finite()).unwrap_or(f32::NEG_INFINITY)
         };
         let mut wanted = None;
         let mut may_end = self.completion.is_empty();
-        match self.allowed() {
+        match self.allowed(logits) {
             Some((allowed, ends)) => {
                 may_end = ends;
-                wanted = best(&allowed, logits);
-                self.look_behind(allowed, logits);
+                wanted = allowed.first().map(|&token| (token, logits[token as usize]));
+                let look = AssertUnwindSafe(|| {
+                    self.look_behind(&allowed);
+                    Ok(())
+                });
+                if panic_utils::catch_unwind(look).is_err() {
+                    self.behind.clear();
+                    self.give_up();
+                }
             }
             None => self.give_up(),
         }
@@ -231,7 +246,7 @@ impl Constraint for GrammarConstraint {
                 self.take(token, behind);
                 Ok(())
             }
-            None => Err(broken(format!("token {token} was chosen, which the format does not allow"))),
+            None => Err(broken(&format!("token {token} was chosen, which the format does not allow"))),
         }
     }
 
@@ -252,24 +267,37 @@ impl Constraint for GrammarConstraint {
     }
 }
 
-fn broken(reason: String) -> Error {
-    Error::Constraint { reason: brief(&reason) }
+fn broken(reason: &str) -> Error {
+    Error::Constraint { reason: brief(reason) }
 }
 
-/// The token of the largest logit.
-fn best(tokens: &[TokenId], logits: &[f32]) -> Option<(TokenId, f32)> {
-    let with_logits = tokens.iter().map(|&token| (token, logits[token as usize]));
-    with_logits.filter(|(_, logit)| logit.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
-}
-
-/// The tokens of the largest logits, the largest first.
-fn likeliest(mut tokens: Vec<TokenId>, logits: &[f32]) -> Vec<TokenId> {
-    tokens.retain(|&token| logits[token as usize].is_finite());
-    let order = |a: &TokenId, b: &TokenId| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-    if tokens.len() > CANDIDATES {
-        tokens.select_nth_unstable_by(CANDIDATES - 1, order);
-        tokens.truncate(CANDIDATES);
+/// Of the tokens in a bit mask those of the largest logits, the largest first.
+fn likeliest(mask: &[u32], logits: &[f32]) -> Vec<TokenId> {
+    let mut best: Vec<(f32, TokenId)> = Vec::with_capacity(CANDIDATES + 1);
+    for (word, base) in mask.iter().zip((0..).step_by(32)) {
+        let mut bits = *word;
+        while bits != 0 {
+            let token = base + bits.trailing_zeros();
+            bits &= bits - 1;
+            let Some(&logit) = logits.get(token as usize) else { break };
+            let full = best.len() == CANDIDATES;
+            if !logit.is_finite() || (full && logit <= best[CANDIDATES - 1].0) {
+                continue;
+            }
+            let at = best.partition_point(|(other, _)| *other >= logit);
+            best.insert(at, (logit, token));
+            best.truncate(CANDIDATES);
+        }
     }
-    tokens.sort_unstable_by(order);
-    tokens
+    best.into_iter().map(|(_, token)| token).collect()
+}
+
+impl std::fmt::Debug for GrammarConstraint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GrammarConstraint")
+            .field("state", &self.state)
+            .field("closed_early", &self.closed_early)
+            .field("completion_tokens", &self.completion.len())
+            .finish_non_exhaustive()
+    }
 }

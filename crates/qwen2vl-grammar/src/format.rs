@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use llguidance::JsonCompileOptions;
 use llguidance::api::TopLevelGrammar;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{Error, schema};
@@ -16,7 +17,10 @@ const MAX_CHOICES: usize = 10_000;
 const MAX_CHOICE_BYTES: usize = 4096;
 
 /// What an answer is to look like.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// As JSON: `{"json_schema": {…}}`, `"json_object"`, `{"regex": "…"}`, `{"choice": ["…", …]}`, `{"lark": "…"}`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Format {
     /// JSON that is valid against a schema.

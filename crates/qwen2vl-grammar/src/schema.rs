@@ -34,6 +34,8 @@ pub(crate) fn check(schema: &Value) -> Result<Value, Error> {
     let mut values = 0;
     count(schema, 0, &mut values)?;
     look(&object, "#")?;
+    let mut object = object;
+    tighten(&mut object);
     Ok(Value::Object(object))
 }
 
@@ -80,6 +82,96 @@ fn look(schema: &Map<String, Value>, at: &str) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// Makes schemas as narrow as validators take them where llguidance is wider, and gives Rust's number formats, which it
+/// does not know, their ranges.
+fn tighten(schema: &mut Map<String, Value>) {
+    if let Some(Value::String(format)) = schema.get("format") {
+        let format = format.clone();
+        if let Some((least, most)) = number_range(&format) {
+            schema.remove("format");
+            let ranges = [("minimum", "exclusiveMinimum", least), ("maximum", "exclusiveMaximum", most)];
+            for (key, other, value) in ranges {
+                if let Some(value) = value
+                    && !schema.contains_key(key)
+                    && !schema.contains_key(other)
+                {
+                    schema.insert(key.to_owned(), value.into());
+                }
+            }
+        }
+        if let Some(pattern) = narrower(&format) {
+            schema.entry("pattern").or_insert_with(|| pattern.into());
+        }
+        if let Some(longest) = longest(&format) {
+            let given = schema.get("maxLength").and_then(Value::as_u64);
+            schema.insert("maxLength".to_owned(), given.map_or(longest, |given| given.min(longest)).into());
+        }
+    }
+    for (key, value) in schema.iter_mut().filter(|(key, _)| !DATA.contains(&key.as_str())) {
+        match value {
+            Value::Object(named) if BY_NAME.contains(&key.as_str()) => {
+                named.values_mut().filter_map(Value::as_object_mut).for_each(tighten);
+            }
+            Value::Object(inner) => tighten(inner),
+            Value::Array(items) => items.iter_mut().filter_map(Value::as_object_mut).for_each(tighten),
+            _ => {}
+        }
+    }
+}
+
+/// The largest integer up to which every one is an `f64`.
+const SAFE: i64 = (1 << 53) - 1;
+
+/// The range of a number format of schemars, `None` inside where JSON itself has none.
+fn number_range(format: &str) -> Option<(Option<i64>, Option<i64>)> {
+    let bits = |n: u32| (1i64 << n) - 1;
+    Some(match format {
+        "float" | "double" => (None, None),
+        "int8" => (Some(-bits(7) - 1), Some(bits(7))),
+        "int16" => (Some(-bits(15) - 1), Some(bits(15))),
+        "int32" => (Some(-bits(31) - 1), Some(bits(31))),
+        "int64" | "int128" | "int" => (Some(-SAFE), Some(SAFE)),
+        "uint8" => (Some(0), Some(bits(8))),
+        "uint16" => (Some(0), Some(bits(16))),
+        "uint32" => (Some(0), Some(bits(32))),
+        "uint64" | "uint128" | "uint" => (Some(0), Some(SAFE)),
+        _ => return None,
+    })
+}
+
+/// What llguidance's own regex of a format leaves out: the 29th of February in leap years alone, no leap seconds.
+fn narrower(format: &str) -> Option<&'static str> {
+    match format {
+        "date" => Some(DATE),
+        "time" => Some("^[0-9]{2}:[0-9]{2}:[0-5]"),
+        "date-time" => Some(DATE_TIME),
+        _ => None,
+    }
+}
+
+/// The longest text that validators take for a format.
+fn longest(format: &str) -> Option<u64> {
+    match format {
+        // Of the part before the @ already, which no pattern of llguidance's counts.
+        "email" => Some(64),
+        "hostname" => Some(253),
+        _ => None,
+    }
+}
+
+macro_rules! date {
+    ($behind:literal) => {
+        concat!(
+            "^(?:[0-9]{4}-(?:0[13-9]|1[0-2])-[0-9]{2}|[0-9]{4}-02-(?:[01][0-9]|2[0-8])|",
+            "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)",
+            $behind
+        )
+    };
+}
+
+const DATE: &str = date!("$");
+const DATE_TIME: &str = date!("[tT][0-9]{2}:[0-9]{2}:[0-5]");
 
 /// Limits that exclude each other; llguidance would leave out an optional property that has them.
 fn contradictions(schema: &Map<String, Value>, at: &str) -> Result<(), Error> {

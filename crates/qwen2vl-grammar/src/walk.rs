@@ -18,16 +18,29 @@ pub(crate) struct Lexical {
     pub json: bool,
     in_string: bool,
     escaped: bool,
+    /// Characters of the number that is being written, and of its exponent.
+    number: u8,
+    exponent: u8,
 }
 
 impl Lexical {
     pub fn new(json: bool) -> Self {
-        Self { json, in_string: false, escaped: false }
+        Self { json, in_string: false, escaped: false, number: 0, exponent: 0 }
     }
 
     pub fn push(&mut self, byte: u8) {
         if !self.json {
             return;
+        }
+        match byte {
+            _ if self.in_string => {}
+            b'e' | b'E' if self.number > 0 => self.exponent = 1,
+            b'0'..=b'9' | b'-' | b'+' | b'.' => {
+                self.number = self.number.saturating_add(1);
+                let more = self.exponent > 0 && byte.is_ascii_digit();
+                self.exponent = self.exponent.saturating_add(u8::from(more));
+            }
+            _ => (self.number, self.exponent) = (0, 0),
         }
         match byte {
             _ if self.escaped => self.escaped = false,
@@ -37,11 +50,23 @@ impl Lexical {
         }
     }
 
+    /// Whether these bytes write no number that programs cannot hold.
+    pub fn are_numbers_short<'b>(mut self, bytes: impl IntoIterator<Item = &'b u8>) -> bool {
+        bytes.into_iter().all(|&byte| {
+            self.push(byte);
+            self.number <= MAX_NUMBER && self.exponent <= MAX_EXPONENT
+        })
+    }
+
     pub fn push_all(mut self, bytes: &[u8]) -> Self {
         bytes.iter().for_each(|&byte| self.push(byte));
         self
     }
 }
+
+/// Characters of a number without its `e`, and of its exponent, the `e` included and the sign not: so it stays far below the largest `f64`.
+const MAX_NUMBER: u8 = 40;
+const MAX_EXPONENT: u8 = 3;
 
 /// How the allowed bytes are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +78,6 @@ pub(crate) enum Ranking {
     /// As the first, but within a lexeme the shortest way is searched for.
     Search,
 }
-
-pub(crate) const RANKINGS: [Ranking; 3] = [Ranking::ClosersFirst, Ranking::LettersFirst, Ranking::Search];
 
 /// Where a walk gives up.
 #[derive(Debug, Clone, Copy)]
@@ -196,8 +219,9 @@ impl<'a> Walk<'a> {
             while let Some(last) = queue.pop_front() {
                 recognizer.pop_bytes(depth);
                 let way = spell(&ways, last);
-                depth = way.len();
-                if !way.iter().all(|&byte| recognizer.try_push_byte(byte)) {
+                depth = push(recognizer, &way);
+                if depth < way.len() {
+                    // The lexer's own limits are reached.
                     break;
                 }
                 let state = recognizer.lexer_state();
@@ -226,6 +250,11 @@ impl<'a> Walk<'a> {
             found
         })
     }
+}
+
+/// Pushes bytes until one is not allowed; how many were.
+pub(crate) fn push(recognizer: &mut impl Recognizer, bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|&&byte| recognizer.try_push_byte(byte)).count()
 }
 
 fn spell(ways: &[(usize, u8)], last: Option<usize>) -> Vec<u8> {

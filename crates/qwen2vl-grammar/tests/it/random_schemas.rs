@@ -151,9 +151,9 @@ fn check(
     let validator = validator.map_err(|e| e.to_string())?;
     validator.validate(&value).map_err(|e| format!("{e}: {}", answer.text))?;
     if answer.is_complete() {
-        tally.complete += 1
+        tally.complete += 1;
     } else {
-        tally.closed += 1
+        tally.closed += 1;
     }
     tally.tokens += tokens;
     tally.decode_steps += answer.decode_steps;
