@@ -120,6 +120,12 @@ pub enum Error {
         /// Pages there are.
         n_pages: u32,
     },
+    /// A page of a PDF that would take forever to draw.
+    #[error("the page draws more than {limit} paths, glyphs and images; it looks hostile")]
+    PdfTooComplex {
+        /// The limit.
+        limit: u32,
+    },
     /// A PDF with an absurd number of pages.
     #[error("the PDF has {n_pages} pages, more than the limit of {limit}; split it")]
     TooManyPages {

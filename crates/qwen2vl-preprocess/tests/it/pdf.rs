@@ -296,3 +296,39 @@ mod mutated {
         }
     }
 }
+
+/// Forty lines that draw 2^40 squares: each draws the next one twice.
+#[cfg(feature = "pdf")]
+#[test]
+fn what_multiplies_is_refused_before_it_is_drawn() {
+    let form = |next: usize| {
+        let entries =
+            format!("/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</F {next} 0 R>>>>");
+        stream(&entries, b"0 0 1 1 re f /F Do /F Do")
+    };
+    let pattern = |next: usize| {
+        let entries = format!(
+            "/Type/Pattern/PatternType 1/PaintType 1/TilingType 1/BBox[0 0 4 4]/XStep 4/YStep 4\
+             /Resources<</Pattern<</P {next} 0 R>>>>"
+        );
+        stream(&entries, b"/Pattern cs /P scn 0 0 2 2 re f 2 2 2 2 re f")
+    };
+    let mask = |next: usize| {
+        let group = format!(
+            "/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Group<</S/Transparency/CS/DeviceGray>>\
+             /Resources<</ExtGState<</G<</SMask<</S/Luminosity/G {next} 0 R>>>>>>>>"
+        );
+        stream(&group, b"/G gs 0 0 2 2 re f 2 2 2 2 re f")
+    };
+    let chain = |one: &dyn Fn(usize) -> Vec<u8>| (0..40).map(|i| one(101 + i)).collect::<Vec<_>>();
+    for (resources, content, objects) in [
+        ("/XObject<</F 100 0 R>>", "/F Do", chain(&form)),
+        ("/Pattern<</P 100 0 R>>", "/Pattern cs /P scn 0 0 9 9 re f", chain(&pattern)),
+        ("/ExtGState<</G<</SMask<</S/Luminosity/G 100 0 R>>>>>>", "/G gs 0 0 9 9 re f", chain(&mask)),
+    ] {
+        let entries = format!("/MediaBox[0 0 9 9]/Resources<<{resources}>>");
+        let file = pdf(&[Page { entries: &entries, content }], &objects);
+        let error = decode_image(&file, &DecodeOptions::default()).expect_err(resources);
+        assert!(matches!(error, Error::PdfTooComplex { .. }), "{resources}: {error}");
+    }
+}
