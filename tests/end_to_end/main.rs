@@ -16,3 +16,4 @@ mod same_answers;
 mod scoring;
 mod set;
 mod spark_package;
+mod structured;

@@ -8,9 +8,11 @@ use qwen2vl_pipeline::{ImageSize, Precision};
 
 mod boxes;
 mod generation;
+mod structured;
 
 pub use boxes::BoxArgs;
 pub use generation::GenerationArgs;
+pub use structured::StructuredArgs;
 
 /// Annotate images with Qwen2-VL on ordinary CPUs.
 ///
@@ -72,6 +74,8 @@ pub struct AnnotateArgs {
     pub pdf: PdfArgs,
     #[command(flatten)]
     pub generation: GenerationArgs,
+    #[command(flatten)]
+    pub structured: StructuredArgs,
     #[command(flatten)]
     pub boxes: BoxArgs,
 }

@@ -108,6 +108,9 @@ fn tighten(schema: &mut Map<String, Value>) {
             schema.insert("maxLength".to_owned(), given.map_or(longest, |given| given.min(longest)).into());
         }
     }
+    if let Some(Value::String(pattern)) = schema.get_mut("pattern") {
+        *pattern = with_dots_of_lines(pattern);
+    }
     for (key, value) in schema.iter_mut().filter(|(key, _)| !DATA.contains(&key.as_str())) {
         match value {
             Value::Object(named) if BY_NAME.contains(&key.as_str()) => {
@@ -118,6 +121,27 @@ fn tighten(schema: &mut Map<String, Value>) {
             _ => {}
         }
     }
+}
+
+/// A pattern whose dots match within a line as JSON Schema's regexes see lines; llguidance's end at `\n` alone.
+fn with_dots_of_lines(pattern: &str) -> String {
+    let mut text = String::with_capacity(pattern.len());
+    let (mut escaped, mut in_class) = (false, false);
+    for c in pattern.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '.' if !in_class => {
+                text.push_str("[^\\n\\r\u{2028}\u{2029}]");
+                continue;
+            }
+            _ => {}
+        }
+        text.push(c);
+    }
+    text
 }
 
 /// The largest integer up to which every one is an `f64`.
@@ -203,4 +227,21 @@ fn contradictions(schema: &Map<String, Value>, at: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_of_patterns_end_at_line_ends_of_any_kind() {
+        let dot = "[^\\n\\r\u{2028}\u{2029}]";
+        for (pattern, want) in [
+            ("^a.*$", format!("^a{dot}*$")),
+            (r"\.[.\]]\\.", format!(r"\.[.\]]\\{dot}")),
+            ("x", "x".to_owned()),
+        ] {
+            assert_eq!(with_dots_of_lines(pattern), want);
+        }
+    }
 }

@@ -125,7 +125,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if self.ranking == Ranking::Search && (!self.lexical.json || self.lexical.in_string) {
-                let way = self.through_lexeme()?;
+                // Without a way, as where a backslash has to come, guessing goes on.
+                let way = self.through_lexeme().unwrap_or_default();
                 if !way.is_empty() {
                     self.take(&way)?;
                     continue;

@@ -72,6 +72,9 @@ pub struct Annotation {
     pub boxes: Option<AnswerBoxes>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// Where a format was asked for: whether the model ended the answer itself. If not, it was closed because tokens ran
+    /// low and still has the format, unless it was cancelled.
+    pub complete: Option<bool>,
     /// Tokens of the prompt, media included.
     pub prompt_tokens: usize,
     /// Of these, tokens that were not computed because a conversation held them already.
@@ -108,7 +111,7 @@ pub struct Alternative {
 ///
 /// Serialized as `{"input", "prompt", "result", "finish_reason", "prompt_tokens", "output_tokens", "grid_thw",
 /// "time_ms", "cached", "model", "error"}`; fields that an error leaves open are `null`. Before `"error"` come, where
-/// asked for, `"logprobs"`, for beams `"score"`, for several answers `"alternatives"`, and where the answer has boxes or all forms of boxes are asked for, `"boxes"`, and
+/// asked for, `"complete"` for a format, `"logprobs"`, for beams `"score"`, for several answers `"alternatives"`, and where the answer has boxes or all forms of boxes are asked for, `"boxes"`, and
 /// `"malformed_boxes"` if there are any; and `"warnings"` if something was put right.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -133,6 +136,9 @@ pub struct ResultRow {
     pub cached: BTreeMap<String, serde_json::Value>,
     /// Name of the model.
     pub model: String,
+    /// Whether the model ended the answer itself; left out where no format was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
     /// Log-probabilities of the answer's tokens; left out where nobody asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<Vec<TokenLogprobs>>,
@@ -197,6 +203,7 @@ impl ResultRow {
             time_ms: None,
             cached: BTreeMap::new(),
             model: model.into(),
+            complete: None,
             logprobs: None,
             score: None,
             alternatives: Vec::new(),
@@ -229,6 +236,7 @@ impl ResultRow {
                 warnings: annotation.warnings,
                 cached: BTreeMap::new(),
                 model: model.into(),
+                complete: annotation.complete,
                 logprobs: annotation.logprobs,
                 score: annotation.score,
                 alternatives: annotation.alternatives,
@@ -253,6 +261,7 @@ mod tests {
             alternatives: Vec::new(),
             boxes: None,
             finish_reason: FinishReason::Stop,
+            complete: None,
             prompt_tokens: 30,
             cached_tokens: 0,
             warnings: Vec::new(),

@@ -11,6 +11,7 @@ use qwen2vl_tokenizer::Message;
 use crate::answer::Asked;
 use crate::options::one_answer;
 use crate::processor::fits_into;
+use crate::structured::Formats;
 use crate::{Annotation, Conversation, Error, ImageInput, Prepared, Processor, Request, RequestOptions};
 
 /// Sets up an [`Annotator`].
@@ -136,7 +137,12 @@ impl AnnotatorBuilder {
         let mut engine = self.engine;
         engine.cache_dir.get_or_insert_with(|| cache_root.join("compiled"));
         let engine = Engine::load(&package.files, &package.model, &engine)?;
-        Ok(Annotator { processor: Processor::new(package, self.decode)?, engine, defaults: self.defaults })
+        Ok(Annotator {
+            processor: Processor::new(package, self.decode)?,
+            engine,
+            defaults: self.defaults,
+            formats: Formats::default(),
+        })
     }
 }
 
@@ -148,6 +154,7 @@ pub struct Annotator {
     pub(crate) processor: Processor,
     pub(crate) engine: Engine,
     pub(crate) defaults: RequestOptions,
+    pub(crate) formats: Formats,
 }
 
 impl Annotator {
@@ -225,6 +232,7 @@ impl Annotator {
     pub fn prepare(&self, request: &Request) -> Result<Prepared, Error> {
         let options = request.options.or(&self.defaults);
         options.validate(self.processor.package())?;
+        self.constraint(&options)?;
         self.processor.prepare_with(request, &options)
     }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use qwen2vl_preprocess::PixelValues;
 use qwen2vl_runtime::{
-    CancelToken, FinishReason, Generation, LanguageSession, Prompt, VisionEmbeddings, generate_all,
+    CancelToken, Constraint, FinishReason, Generation, LanguageSession, Prompt, VisionEmbeddings,
+    generate_all,
 };
 use qwen2vl_tokenizer::{EncodedPrompt, Message};
 use qwen2vl_types::TokenId;
@@ -63,6 +64,7 @@ impl Annotator {
         let cached_tokens = session.past_tokens();
         let prompt = self.prompt(&prepared.encoded, cached_tokens, embeddings);
         let tokenizer = self.processor.tokenizer();
+        let constraint = self.constraint(options)?;
         let mut text = String::new();
         let mut stream = tokenizer.stream(options.skip_special_tokens.unwrap_or(false));
         let mut stop = StopStrings::new(options.stop_strings(package));
@@ -75,7 +77,7 @@ impl Annotator {
             &prompt,
             &options.generation(&package.generation),
             package.model.max_position_embeddings,
-            None,
+            constraint.as_ref().map(|c| c as &dyn Constraint),
             cancel,
             &mut |token| match stream.push(token) {
                 Some(delta) => stop.push(&delta, &mut emit),
@@ -99,6 +101,7 @@ impl Annotator {
             alternatives,
             logprobs: generation.logprobs.map(|l| logprobs::with_texts(&l, tokenizer)),
             finish_reason,
+            complete: options.format.as_ref().map(|_| finish_reason == FinishReason::Stop),
             prompt_tokens: prepared.encoded.input_ids.len(),
             cached_tokens,
             media: prepared.media.clone(),

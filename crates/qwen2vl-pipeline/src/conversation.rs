@@ -100,6 +100,7 @@ impl<'a> Conversation<'a> {
     ) -> Result<Annotation, Error> {
         let options = turn.options.or(&self.annotator.defaults);
         options.validate(self.annotator.processor.package())?;
+        self.annotator.constraint(&options)?;
         let mut before =
             Before { messages: self.messages.len(), media: self.media.clone(), held_tokens: self.held.len() };
         let result = self.turn(turn, options, &mut before, cancel, on_delta);

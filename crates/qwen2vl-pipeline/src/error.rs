@@ -80,14 +80,25 @@ pub enum Error {
         /// Why it is not read, and what to do.
         reason: String,
     },
+    /// A format that cannot be kept.
+    #[error(transparent)]
+    Format(#[from] qwen2vl_grammar::Error),
+    /// An answer that is not a value of the type asked for.
+    #[error("the answer {answer:?} is no value of the type: {source}")]
+    Value {
+        /// The answer.
+        answer: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// Inference.
     #[error(transparent)]
     Runtime(#[from] qwen2vl_runtime::Error),
 }
 
 impl Error {
-    /// A short stable name for rows and programs: `io`, `image`, `prompt`, `options`, `context`, `memory`, `openvino`,
-    /// `model`.
+    /// A short stable name for rows and programs: `io`, `image`, `prompt`, `options`, `format`, `context`, `memory`,
+    /// `openvino`, `model`.
     pub fn kind(&self) -> &'static str {
         use qwen2vl_runtime::Error as Runtime;
         match self {
@@ -95,12 +106,14 @@ impl Error {
             Self::Image { .. } => "image",
             Self::Prompt(_) | Self::NoPlaceholder { .. } | Self::Media { .. } | Self::Turn => "prompt",
             Self::UnknownOption { .. } | Self::OptionValue { .. } => "options",
+            Self::Format(_) | Self::Value { .. } => "format",
             Self::Package(_) | Self::NoModel => "model",
             Self::Runtime(error) => match error {
                 Runtime::InvalidOption { .. } | Runtime::NothingAllowed { .. } => "options",
                 Runtime::ContextExceeded { .. }
                 | Runtime::InputTooLong { .. }
                 | Runtime::LabelTooLong { .. } => "context",
+                Runtime::Constraint { .. } => "format",
                 Runtime::NotEnoughMemory { .. } => "memory",
                 Runtime::ModelFile { .. } | Runtime::ModelMismatch { .. } => "model",
                 Runtime::EmptyPrompt

@@ -17,6 +17,7 @@ mod request;
 mod score;
 mod source;
 mod stop;
+mod structured;
 mod written_out;
 
 pub use annotation::{Alternative, Annotation, MediaInfo, ResultRow, RowError, Times};
@@ -30,6 +31,7 @@ pub use error::Error;
 pub use logprobs::{TokenLogprobs, TopLogprob};
 pub use options::RequestOptions;
 pub use processor::{ImagePlan, Prepared, Processor};
+pub use qwen2vl_grammar::Format as AnswerFormat;
 pub use qwen2vl_package::{
     Check, IrReport, ModelPackage, PackageKind, PackageReport, Parameter, Provenance, cache_root,
 };
@@ -44,8 +46,10 @@ pub use qwen2vl_tokenizer::{
 };
 pub use qwen2vl_types::{GridThw, TokenId};
 pub use request::{ImageInput, PromptInput, Request, VideoInput};
+pub use schemars;
 pub use score::{Labels, ScoreRow, ScoredLabel, Scores};
 pub use source::count_pdf_pages;
+pub use structured::Structured;
 
 /// The snippets of the repository's README compile.
 #[cfg(doctest)]

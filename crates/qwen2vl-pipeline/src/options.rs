@@ -10,7 +10,7 @@ use qwen2vl_runtime::{EarlyStopping, GenerationConfig};
 use qwen2vl_types::TokenId;
 use serde::Deserialize;
 
-use crate::{BoxForms, Error};
+use crate::{AnswerFormat, BoxForms, Error, structured};
 
 /// What one request changes of the annotator's defaults; `None` keeps them. An empty list is set, and none.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -78,6 +78,8 @@ pub struct RequestOptions {
     /// Which forms of boxes are read from the answer; those between special tokens if not set, also where these are
     /// left out of the text.
     pub boxes: Option<BoxForms>,
+    /// The form of the answer, which it always has, also where tokens run low: then it is closed and not `complete`.
+    pub format: Option<AnswerFormat>,
 }
 
 impl RequestOptions {
@@ -112,6 +114,7 @@ impl RequestOptions {
             strict_prompt: self.strict_prompt.or(defaults.strict_prompt),
             skip_special_tokens: self.skip_special_tokens.or(defaults.skip_special_tokens),
             boxes: self.boxes.or(defaults.boxes),
+            format: self.format.clone().or_else(|| defaults.format.clone()),
         }
     }
 
@@ -130,6 +133,7 @@ impl RequestOptions {
         let config = self.generation(&package.generation);
         config.validate()?;
         config.validate_token_ids(package.model.vocab_size)?;
+        structured::check(self, &config)?;
         if self.stop_strings.iter().flatten().any(String::is_empty) {
             return Err(qwen2vl_runtime::Error::InvalidOption {
                 name: "stop_strings",

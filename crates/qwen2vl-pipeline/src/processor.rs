@@ -1,6 +1,7 @@
 //! Everything before inference: media to `pixel_values`, prompt to ids and positions. The counterpart of Hugging
 //! Face's `Qwen2VLProcessor`; needs no OpenVINO.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use qwen2vl_package::ModelPackage;
@@ -20,7 +21,7 @@ pub struct Processor {
     pub(crate) videos: Preprocessor,
     pub(crate) template: ChatTemplate,
     pub(crate) decode: DecodeOptions,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
 }
 
 /// A request ready for the model.
@@ -74,7 +75,7 @@ impl Processor {
         Ok(Self {
             images: Preprocessor::new(package.preprocess.clone()).map_err(options_error)?,
             videos: Preprocessor::new(package.video_preprocess.clone()).map_err(options_error)?,
-            tokenizer: Tokenizer::from_file(&package.tokenizer_json)?,
+            tokenizer: Arc::new(Tokenizer::from_file(&package.tokenizer_json)?),
             template: ChatTemplate::new(&package.chat_template)?,
             package,
             decode,
@@ -89,6 +90,10 @@ impl Processor {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    pub(crate) fn shared_tokenizer(&self) -> Arc<Tokenizer> {
+        Arc::clone(&self.tokenizer)
     }
 
     /// The pixel limits of the model's own `preprocessor_config.json`.

@@ -29,6 +29,7 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     options.strict_prompt = Some(args.prompt.strict_prompt);
     args.generation.fill(&mut options);
     options.boxes = Some(args.boxes.forms());
+    options.format = args.structured.format()?;
     // Once and before the model is loaded, not as a row for each input.
     options.validate(&package)?;
     let max_pixels = package.preprocess.pixel_limits.max_pixels;
@@ -39,6 +40,7 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     let mut output = Output::open(args.output.as_deref(), args.format, names.len() > 1)?;
     let images = boxes::images_of(&requests);
     let annotator = model::builder(package, &args.model.engine).pdf_dpi(args.pdf.dpi).build()?;
+    annotator.check(&options)?;
     let bar = bulk::progress_bar(names.len());
 
     let (mut failed, mut written) = (0, Ok(()));

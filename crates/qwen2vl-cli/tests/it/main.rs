@@ -10,6 +10,7 @@ mod look;
 mod model;
 mod package;
 mod sources;
+mod structured;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

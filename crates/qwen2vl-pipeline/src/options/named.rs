@@ -6,7 +6,7 @@ use super::RequestOptions;
 use crate::Error;
 
 /// Every option by its own name.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "min_pixels",
     "max_pixels",
     "max_input_tokens",
@@ -35,6 +35,7 @@ const NAMES: [&str; 28] = [
     "strict_prompt",
     "skip_special_tokens",
     "boxes",
+    "format",
 ];
 
 /// What Spark NLP and others call them, in snake case.
