@@ -82,15 +82,22 @@ fn path_bytes_pixels_and_messages_are_the_same_question() {
     let dynamic = image::load_from_memory(&bytes).unwrap();
     let raw = dynamic.to_rgb8();
     let raw = qwen2vl_pipeline::RgbImage::new(raw.height(), raw.width(), raw.into_raw()).unwrap();
+    let escaped: String = bytes.iter().map(|byte| format!("%{byte:02x}")).collect();
+    let (data_url, file_url) =
+        (format!("data:image/png,{escaped}"), format!("file://localhost{}", path.display()));
     assert_eq!(INT4.annotate(bytes, &item.question).unwrap().token_ids, want.token_ids);
+    assert_eq!(INT4.annotate(file_url, &item.question).unwrap().token_ids, want.token_ids);
+    assert_eq!(INT4.annotate(data_url.as_str(), &item.question).unwrap().token_ids, want.token_ids);
     assert_eq!(INT4.annotate(&dynamic, &item.question).unwrap().token_ids, want.token_ids);
     assert_eq!(INT4.annotate(raw, &item.question).unwrap().token_ids, want.token_ids);
 
-    let messages = serde_json::json!([{ "role": "user", "content": [
-        { "type": "image", "image": path }, { "type": "text", "text": item.question },
-    ]}]);
-    let messages: Vec<Message> = parse_messages(&messages.to_string()).unwrap();
-    assert_eq!(INT4.annotate_messages(&messages).unwrap().token_ids, want.token_ids);
+    for source in [path.to_str().unwrap(), &data_url] {
+        let messages = serde_json::json!([{ "role": "user", "content": [
+            { "type": "image", "image": source }, { "type": "text", "text": item.question },
+        ]}]);
+        let messages: Vec<Message> = parse_messages(&messages.to_string()).unwrap();
+        assert_eq!(INT4.annotate_messages(&messages).unwrap().token_ids, want.token_ids);
+    }
 }
 
 #[test]
