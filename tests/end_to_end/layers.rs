@@ -44,7 +44,8 @@ fn vision_embeddings_and_first_logits_are_close_to_transformers() {
                     |p: &qwen2vl_pipeline::PixelValues| engine.encode_vision(&p.data, p.grid_thw).unwrap();
                 pixels.iter().map(one).collect::<Vec<_>>()
             };
-            let (images, videos) = (encode(&prepared.images), encode(&prepared.videos));
+            let videos: Vec<_> = prepared.videos.iter().map(|v| v.pixel_values().unwrap()).collect();
+            let (images, videos) = (encode(&prepared.images), encode(&videos));
             if let Some(vision) = visions.iter().find(|v| v.id == item.id) {
                 let grids: Vec<[u32; 3]> = prepared.media.iter().map(|m| m.grid_thw.into()).collect();
                 assert_eq!(grids, vision.grids);

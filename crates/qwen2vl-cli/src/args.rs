@@ -9,10 +9,12 @@ use qwen2vl_pipeline::{ImageSize, Precision};
 mod boxes;
 mod generation;
 mod structured;
+mod video;
 
 pub use boxes::BoxArgs;
 pub use generation::GenerationArgs;
 pub use structured::StructuredArgs;
+pub use video::VideoArgs;
 
 /// Annotate images with Qwen2-VL on ordinary CPUs.
 ///
@@ -54,7 +56,7 @@ pub struct AnnotateArgs {
         value_name = "INPUT",
         help = "Image files, PDFs (all pages, or file.pdf#page=3, or file.pdf#pages=1-3,7), folders (searched for \
                 both, with subfolders), glob patterns, data: URLs, or JSONL files of \
-                {\"image\": path or [paths], \"video\": [frame paths], \"prompt\": text, \
+                {\"image\": path or [paths], \"video\": path or [frame paths], \"prompt\": text, \
                 \"options\": {name: value}}; other fields are columns for the prompt, as {category}"
     )]
     pub inputs: Vec<String>,
@@ -78,6 +80,8 @@ pub struct AnnotateArgs {
     pub structured: StructuredArgs,
     #[command(flatten)]
     pub boxes: BoxArgs,
+    #[command(flatten)]
+    pub video: VideoArgs,
 }
 
 #[derive(Debug, Args)]
@@ -136,7 +140,7 @@ pub struct ChatArgs {
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Images that go into one prompt, or JSONL files, of which each row is a prompt; none for text alone
+    /// Images and videos that go into one prompt, or JSONL files, of which each row is a prompt; none for text alone
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<String>,
     #[command(flatten)]
@@ -150,6 +154,8 @@ pub struct InspectArgs {
     pub limits: LimitArgs,
     #[command(flatten)]
     pub pdf: PdfArgs,
+    #[command(flatten)]
+    pub video: VideoArgs,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use qwen2vl_pipeline::{DecodeOptions, Error, ImageInput, RequestOptions, VideoInput, count_pdf_pages};
+use qwen2vl_pipeline::{
+    DecodeOptions, Error, ImageInput, RequestOptions, VideoContent, VideoInput, count_pdf_pages,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use walkdir::WalkDir;
@@ -28,6 +30,11 @@ const IMAGE_EXTENSIONS: &[&str] = &[
     "heif",
     #[cfg(feature = "heif")]
     "avif",
+];
+
+/// What is taken for a video file, and what a folder is searched for as well.
+const VIDEO_EXTENSIONS: &[&str] = &[
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "m2ts", "mts", "wmv", "flv", "3gp", "ogv",
 ];
 
 /// One thing to annotate, or why it cannot be.
@@ -111,8 +118,15 @@ fn image(input: ImageInput) -> Item {
     Item { name: input.name().into(), content: Ok(Content { images: vec![input], ..Content::default() }) }
 }
 
-/// The image of a file, or the pages of a PDF.
+/// The image or video of a file, or the pages of a PDF.
 fn images(path: PathBuf) -> Vec<Item> {
+    if has_extension(&path, VIDEO_EXTENSIONS) {
+        let name = path.display().to_string().into();
+        return vec![Item {
+            name,
+            content: Ok(Content { videos: vec![VideoInput::file(path)], ..Content::default() }),
+        }];
+    }
     if !has_extension(&path, &["pdf"]) || !path.exists() {
         return vec![image(path.into())];
     }
@@ -183,7 +197,12 @@ fn folder(argument: &str) -> Vec<Item> {
     let mut items = Vec::new();
     for entry in WalkDir::new(argument).follow_links(true).sort_by_file_name() {
         match entry {
-            Ok(entry) if entry.file_type().is_file() && has_extension(entry.path(), IMAGE_EXTENSIONS) => {
+            Ok(entry)
+                if entry.file_type().is_file()
+                    && [IMAGE_EXTENSIONS, VIDEO_EXTENSIONS]
+                        .iter()
+                        .any(|e| has_extension(entry.path(), e)) =>
+            {
                 items.extend(images(entry.into_path()));
             }
             Ok(_) => {}
@@ -196,7 +215,11 @@ fn folder(argument: &str) -> Vec<Item> {
     if items.is_empty() {
         items.push(failed(
             argument,
-            format!("no images in this folder (looked for {})", IMAGE_EXTENSIONS.join(", ")),
+            format!(
+                "no images or videos in this folder (looked for {}, {})",
+                IMAGE_EXTENSIONS.join(", "),
+                VIDEO_EXTENSIONS.join(", ")
+            ),
         ));
     }
     items
@@ -269,7 +292,14 @@ fn table_row(row: Row, place: &str, folder: &Path) -> Item {
             name = name.or_else(|| Some(frames.iter().map(name_of).collect()));
         }
         Some(OneOrMany::One(path)) => {
-            return failed(path, "video files are not read; give the video as a list of frames");
+            let mut video = VideoInput::named(&path);
+            if let VideoContent::File(file) = &mut video.content {
+                *file = beside(std::mem::take(file), folder);
+            } else {
+                video = VideoInput::animation(resolve(&path));
+            }
+            content.videos.push(video);
+            name = name.or_else(|| Some(name_of(&path)));
         }
         None => {}
     }
@@ -355,8 +385,9 @@ mod tests {
         assert_eq!(first.prompt.as_deref(), Some("What?"));
         let ImageInput::Path(path) = &first.images[0] else { panic!("a path was given") };
         assert_eq!(path, &dir.path().join("x.png"));
-        assert_eq!(items[2].content.as_ref().unwrap().videos[0].frames.len(), 2);
-        assert!(items[4].content.as_ref().unwrap_err().to_string().contains("list of frames"));
+        assert_eq!(items[2].content.as_ref().unwrap().videos[0].images().len(), 2);
+        let video = &items[4].content.as_ref().unwrap().videos[0].content;
+        assert!(matches!(video, VideoContent::File(path) if path.ends_with("clip.mp4")), "{video:?}");
         assert!(items[5].content.is_err() && items[8].content.is_err());
         assert_eq!(items[6].content.as_ref().unwrap().options.max_new_tokens, Some(7));
         let error = items[7].content.as_ref().unwrap_err();

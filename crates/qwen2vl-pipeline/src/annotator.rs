@@ -251,7 +251,7 @@ impl Annotator {
     ) -> Result<Annotation, Error> {
         let options = request.options.or(&self.defaults);
         self.check_memory(prepared, &options)?;
-        let embeddings = self.encode(prepared)?;
+        let embeddings = self.encode(prepared, cancel)?;
         let mut session = self.engine.session()?;
         let asked = Asked { request, options, prepared, picture: 1 };
         self.answer(session.as_mut(), &asked, &embeddings, cancel, on_delta)

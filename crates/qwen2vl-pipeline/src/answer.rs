@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use qwen2vl_preprocess::PixelValues;
 use qwen2vl_runtime::{
     CancelToken, Constraint, FinishReason, Generation, LanguageSession, Prompt, VisionEmbeddings,
     generate_all,
@@ -35,19 +34,46 @@ pub(crate) struct Embeddings {
     pub videos: Vec<VisionEmbeddings>,
     /// The vision tower's time for those of the last turn.
     pub time: Duration,
+    /// Time of decoding the frames of the last turn's videos meanwhile.
+    pub decode: Duration,
+    /// Time of resizing them.
+    pub resize: Duration,
+    /// What could not be decoded of the last turn's videos.
+    pub warnings: Vec<String>,
 }
 
 impl Annotator {
-    /// Runs the vision tower on prepared media.
-    pub(crate) fn encode(&self, prepared: &Prepared) -> Result<Embeddings, Error> {
+    /// Runs the vision tower on prepared media; frames of videos are decoded meanwhile. Ends early when cancelled, as
+    /// the answer will.
+    pub(crate) fn encode(&self, prepared: &Prepared, cancel: &CancelToken) -> Result<Embeddings, Error> {
         let started = Instant::now();
-        let encode = |pixels: &[PixelValues]| {
-            let one = |p: &PixelValues| self.engine.encode_vision(&p.data, p.grid_thw);
-            pixels.iter().map(one).collect::<Result<Vec<VisionEmbeddings>, _>>()
-        };
-        let (images, videos) = (encode(&prepared.images)?, encode(&prepared.videos)?);
-        let time = if prepared.media.is_empty() { Duration::ZERO } else { started.elapsed() };
-        Ok(Embeddings { images, videos, time })
+        let mut embeddings = Embeddings::default();
+        for pixels in &prepared.images {
+            if cancel.is_cancelled() {
+                return Ok(embeddings);
+            }
+            embeddings.images.push(self.engine.encode_vision(&pixels.data, pixels.grid_thw)?);
+        }
+        let cancelled = || cancel.is_cancelled();
+        for video in &prepared.videos {
+            let mut stream = video.stream(&cancelled)?;
+            let encoded = self.engine.encode_slices(video.grid(), |out| match cancel.is_cancelled() {
+                true => Err(cancelled_video(video.name())),
+                false => stream.fill(out),
+            });
+            embeddings.warnings.extend(stream.warning());
+            embeddings.decode += stream.decode;
+            embeddings.resize += stream.resize;
+            match encoded {
+                Err(_) if cancel.is_cancelled() => return Ok(embeddings),
+                encoded => embeddings.videos.push(encoded?),
+            }
+        }
+        if !prepared.media.is_empty() {
+            let frames = embeddings.decode + embeddings.resize;
+            embeddings.time = started.elapsed().saturating_sub(frames);
+        }
+        Ok(embeddings)
     }
 
     /// Answers in a session that may hold the prompt's beginning.
@@ -105,10 +131,10 @@ impl Annotator {
             prompt_tokens: prepared.encoded.input_ids.len(),
             cached_tokens,
             media: prepared.media.clone(),
-            warnings: prepared.warnings.clone(),
+            warnings: prepared.warnings.iter().chain(&embeddings.warnings).cloned().collect(),
             times: Times {
-                decode: prepared.decode,
-                resize: prepared.resize,
+                decode: prepared.decode + embeddings.decode,
+                resize: prepared.resize + embeddings.resize,
                 vision: embeddings.time,
                 prefill: generation.prefill,
                 generate: generation.generate,
@@ -173,6 +199,10 @@ impl Annotator {
         let boxes = AnswerBoxes::read(answer, forms, &prepared.media, n_images, Some(picture));
         (forms == BoxForms::Any || boxes != AnswerBoxes::default()).then_some(boxes)
     }
+}
+
+fn cancelled_video(name: &str) -> Error {
+    Error::Video { input: name.to_owned(), source: qwen2vl_video::Error::Cancelled }
 }
 
 /// What is asked, without a template around it: the question, or the conversation's last text.

@@ -128,10 +128,12 @@ impl<'a> Conversation<'a> {
         let rendered = render_turn(&annotator.processor.template, &mut self.messages, turn, &options)?;
         let mut prepared = annotator.processor.prepare_rendered(rendered, &options, &self.media)?;
         annotator.check_memory(&prepared, &options)?;
-        let new = annotator.encode(&prepared)?;
-        self.embeddings.images.extend(new.images);
-        self.embeddings.videos.extend(new.videos);
-        self.embeddings.time = new.time;
+        let new = annotator.encode(&prepared, cancel)?;
+        self.embeddings = Embeddings {
+            images: std::mem::take(&mut self.embeddings.images).into_iter().chain(new.images).collect(),
+            videos: std::mem::take(&mut self.embeddings.videos).into_iter().chain(new.videos).collect(),
+            ..new
+        };
         let earlier_images = self.media.iter().filter(|m| !m.is_video).count();
         let has_images = prepared.media.iter().any(|m| !m.is_video);
         self.media.append(&mut prepared.media);

@@ -28,6 +28,14 @@ pub enum Error {
         /// The reason.
         source: qwen2vl_preprocess::Error,
     },
+    /// A video file cannot be read or decoded.
+    #[error("{input}: {source}")]
+    Video {
+        /// The file's path.
+        input: String,
+        /// The reason.
+        source: qwen2vl_video::Error,
+    },
     /// Prompt, template or placeholders are not right.
     #[error(transparent)]
     Prompt(#[from] qwen2vl_tokenizer::Error),
@@ -97,13 +105,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// A short stable name for rows and programs: `io`, `image`, `prompt`, `options`, `format`, `context`, `memory`,
+    /// A short stable name for rows and programs: `io`, `image`, `video`, `prompt`, `options`, `format`, `context`, `memory`,
     /// `openvino`, `model`.
     pub fn kind(&self) -> &'static str {
         use qwen2vl_runtime::Error as Runtime;
         match self {
             Self::Io { .. } | Self::Source { .. } => "io",
             Self::Image { .. } => "image",
+            Self::Video { source: qwen2vl_video::Error::Io(_), .. } => "io",
+            Self::Video { .. } => "video",
             Self::Prompt(_) | Self::NoPlaceholder { .. } | Self::Media { .. } | Self::Turn => "prompt",
             Self::UnknownOption { .. } | Self::OptionValue { .. } => "options",
             Self::Format(_) | Self::Value { .. } => "format",

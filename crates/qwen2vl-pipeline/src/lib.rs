@@ -18,6 +18,7 @@ mod score;
 mod source;
 mod stop;
 mod structured;
+mod video;
 mod written_out;
 
 pub use annotation::{Alternative, Annotation, MediaInfo, ResultRow, RowError, Times};
@@ -45,11 +46,13 @@ pub use qwen2vl_tokenizer::{
     Content, ContentPart, ImagePart, Message, VideoPart, VideoSource, parse_messages,
 };
 pub use qwen2vl_types::{GridThw, TokenId};
-pub use request::{ImageInput, PromptInput, Request, VideoInput};
+pub use qwen2vl_video::{Ffmpeg, OnBroken};
+pub use request::{ImageInput, PromptInput, Request};
 pub use schemars;
 pub use score::{Labels, ScoreRow, ScoredLabel, Scores};
 pub use source::count_pdf_pages;
 pub use structured::Structured;
+pub use video::{PreparedVideo, Sampling, VideoContent, VideoInput, VideoOptions};
 
 /// The snippets of the repository's README compile.
 #[cfg(doctest)]

@@ -10,13 +10,16 @@ use qwen2vl_types::GridThw;
 use crate::processor::{Room, fits_into};
 use crate::render::GivenMedia;
 use crate::source::{Loaded, input_name};
-use crate::{Error, ImageInput, MediaInfo, Processor, RequestOptions, VideoInput};
+use crate::video::{FrameLimits, Preparing};
+use crate::{Error, ImageInput, MediaInfo, PreparedVideo, Processor, RequestOptions, VideoInput};
 
 /// Media ready for the model.
 #[derive(Default)]
 pub(crate) struct Media {
     pub images: Vec<PixelValues>,
-    pub videos: Vec<PixelValues>,
+    pub videos: Vec<PreparedVideo>,
+    /// What is missing of videos that are kept nevertheless.
+    pub warnings: Vec<String>,
     /// Images, then videos.
     pub media: Vec<MediaInfo>,
     pub decode: Duration,
@@ -59,9 +62,8 @@ impl Processor {
         for (i, image) in given.images.iter().enumerate() {
             self.prepare_image(image, i, limits, room, &mut media)?;
         }
-        let limits = options.pixel_limits(self.videos.options().pixel_limits);
         for (i, video) in given.videos.iter().enumerate() {
-            self.prepare_video(video, i, limits, room, &mut media)?;
+            self.prepare_video(video, i, options, room, &mut media)?;
         }
         Ok(media)
     }
@@ -87,7 +89,7 @@ impl Processor {
         let started = Instant::now();
         let pixels = self.images.preprocess_with(&image, limits).map_err(wrap)?;
         media.resize += started.elapsed();
-        media.media.push(self.info(name, &pixels, false));
+        media.media.push(self.info(name, &pixels));
         media.images.push(pixels);
         Ok(())
     }
@@ -96,37 +98,33 @@ impl Processor {
         &self,
         video: &VideoInput,
         index: usize,
-        limits: PixelLimits,
+        options: &RequestOptions,
         room: &mut Room<'_>,
         media: &mut Media,
     ) -> Result<(), Error> {
-        let name = format!("video {}", index + 1);
         let started = Instant::now();
-        room.take(self.check_video(video, limits, &name)?)?;
-        let frames = self.load_frames(video, index)?;
+        let limits = FrameLimits {
+            min_pixels: options.min_pixels,
+            max_pixels: options.max_pixels,
+            model: self.videos.options().pixel_limits,
+        };
+        let preparing = Preparing { preprocessor: &self.videos, decode: &self.decode, limits, index };
+        let options = video.options.or(&options.video);
+        let prepared = PreparedVideo::new(video, &options, &preparing, &mut media.warnings)?;
+        let (grid_thw, original) = (prepared.grid(), prepared.original());
+        room.take(self.tokens(grid_thw))?;
+        self.check_pixels(original, FRAMES_AT_ONCE, GridThw { t: 1, ..grid_thw })?;
         media.decode += started.elapsed();
-        let started = Instant::now();
-        let pixels = self
-            .videos
-            .preprocess_frames(&frames, limits)
-            .map_err(|source| Error::Image { input: name.clone(), source })?;
-        media.resize += started.elapsed();
-        media.media.push(self.info(name, &pixels, true));
-        media.videos.push(pixels);
+        media.media.push(MediaInfo {
+            input: prepared.name().to_owned(),
+            is_video: true,
+            size: original,
+            resized: prepared.selection().resized,
+            grid_thw,
+            tokens: self.tokens(grid_thw),
+        });
+        media.videos.push(prepared);
         Ok(())
-    }
-
-    /// Refuses a video from the header of its first frame if its frames do not fit into memory; its tokens otherwise.
-    fn check_video(&self, video: &VideoInput, limits: PixelLimits, name: &str) -> Result<usize, Error> {
-        let Some(first) = video.frames.first() else { return Ok(0) };
-        let wrap = |source| Error::Image { input: name.to_owned(), source };
-        let size = Loaded::open(first, &self.decode)?.size(&self.decode).map_err(wrap)?;
-        let (_, frame) = self.videos.plan(size, limits).map_err(wrap)?;
-        let n_frames = video.frames.len();
-        let slices = n_frames.div_ceil(self.package.model.geometry.temporal_patch_size as usize);
-        let grid = GridThw { t: u32::try_from(slices).unwrap_or(u32::MAX), ..frame };
-        self.check_pixels(size, n_frames as u64, grid)?;
-        Ok(self.tokens(grid))
     }
 
     /// Refuses decoded frames of this size and the `pixel_values` made of them where they do not fit into memory
@@ -141,23 +139,17 @@ impl Processor {
         fits_into(available_memory_bytes(), needed)
     }
 
-    fn info(&self, input: String, pixels: &PixelValues, is_video: bool) -> MediaInfo {
+    fn info(&self, input: String, pixels: &PixelValues) -> MediaInfo {
         MediaInfo {
             input,
-            is_video,
+            is_video: false,
             size: pixels.original,
             resized: pixels.resized,
             grid_thw: pixels.grid_thw,
             tokens: self.tokens(pixels.grid_thw),
         }
     }
-
-    fn load_frames(&self, video: &VideoInput, index: usize) -> Result<Vec<RgbImage>, Error> {
-        let load = |(i, input): (usize, &ImageInput)| {
-            let name = input_name(input, &format!("frame of video {}", index + 1), i);
-            let decoded = Loaded::open(input, &self.decode)?.decode(&self.decode);
-            decoded.map(Cow::into_owned).map_err(|source| Error::Image { input: name, source })
-        };
-        video.frames.iter().enumerate().map(load).collect()
-    }
 }
+
+/// Decoded frames of a video that are in memory together, at most: those of a temporal patch, and those being read.
+const FRAMES_AT_ONCE: u64 = 6;

@@ -10,7 +10,7 @@ use qwen2vl_runtime::{EarlyStopping, GenerationConfig};
 use qwen2vl_types::TokenId;
 use serde::Deserialize;
 
-use crate::{AnswerFormat, BoxForms, Error, structured};
+use crate::{AnswerFormat, BoxForms, Error, VideoOptions, structured};
 
 /// What one request changes of the annotator's defaults; `None` keeps them. An empty list is set, and none.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -75,6 +75,9 @@ pub struct RequestOptions {
     pub strict_prompt: Option<bool>,
     /// Leave special tokens, as the marks of boxes, out of the answer's text.
     pub skip_special_tokens: Option<bool>,
+    /// How frames of videos are chosen, where a video does not say itself.
+    #[serde(skip)]
+    pub video: VideoOptions,
     /// Which forms of boxes are read from the answer; those between special tokens if not set, also where these are
     /// left out of the text.
     pub boxes: Option<BoxForms>,
@@ -113,6 +116,7 @@ impl RequestOptions {
             add_vision_id: self.add_vision_id.or(defaults.add_vision_id),
             strict_prompt: self.strict_prompt.or(defaults.strict_prompt),
             skip_special_tokens: self.skip_special_tokens.or(defaults.skip_special_tokens),
+            video: self.video.or(&defaults.video),
             boxes: self.boxes.or(defaults.boxes),
             format: self.format.clone().or_else(|| defaults.format.clone()),
         }

@@ -12,7 +12,7 @@ use qwen2vl_types::GridThw;
 
 use crate::media::Media;
 use crate::render::{Rendered, render};
-use crate::{Error, MediaInfo, Request, RequestOptions};
+use crate::{Error, MediaInfo, PreparedVideo, Request, RequestOptions};
 
 /// Turns requests into model inputs. `Send + Sync`.
 pub struct Processor {
@@ -36,8 +36,8 @@ pub struct Prepared {
     pub encoded: EncodedPrompt,
     /// `pixel_values` of each image.
     pub images: Vec<PixelValues>,
-    /// `pixel_values_videos` of each video.
-    pub videos: Vec<PixelValues>,
+    /// The chosen frames of each video, which become pixel values while the vision tower runs.
+    pub videos: Vec<PreparedVideo>,
     /// Images, then videos, as the model will see them.
     pub media: Vec<MediaInfo>,
     /// Time of reading and decoding.
@@ -167,12 +167,13 @@ impl Processor {
         options: &RequestOptions,
         earlier: &[MediaInfo],
     ) -> Result<Prepared, Error> {
-        let Rendered { prompt, media, warnings } = rendered;
+        let Rendered { prompt, media, mut warnings } = rendered;
         let max_input_tokens = options.max_input_tokens.or(self.package.generation.max_input_tokens);
         let mut room = Room { processor: self, max_input_tokens, tokens: 0 };
         room.take(earlier.iter().map(|m| m.tokens).sum())?;
-        let Media { images, videos, media, decode, resize } =
+        let Media { images, videos, warnings: missing, media, decode, resize } =
             self.prepare_media(&media, options, &mut room)?;
+        warnings.extend(missing);
 
         let grids = |is_video| {
             let known = earlier.iter().chain(&media);

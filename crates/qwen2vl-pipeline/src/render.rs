@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use qwen2vl_tokenizer::{ChatTemplate, Content, ContentPart, Message, RenderOptions, VideoSource};
+use qwen2vl_tokenizer::{ChatTemplate, Content, ContentPart, Message, RenderOptions};
 
-use crate::{Error, ImageInput, PromptInput, Request, RequestOptions, VideoInput, written_out};
+use crate::{Error, ImageInput, PromptInput, Request, RequestOptions, VideoInput, VideoOptions, written_out};
 
 /// A request's prompt, not yet encoded.
 pub(crate) struct Rendered<'r> {
@@ -100,19 +100,17 @@ fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<GivenM
                     media.images.extend(given_images.next().map(Cow::Borrowed));
                 }
             },
-            ContentPart::Video(video) => match &video.source {
-                VideoSource::Frames(frames) => {
-                    media.videos.push(Cow::Owned(frames.iter().map(String::as_str).collect()));
-                }
-                VideoSource::File(file) => {
-                    return Err(Error::Source {
-                        input: file.clone(),
-                        reason: "video files are not read; give the video as a list of frames".to_owned(),
-                    });
-                }
-                VideoSource::None => {
+            ContentPart::Video(part) => match VideoInput::of_part(part) {
+                Some(video) => media.videos.push(Cow::Owned(video)),
+                None => {
                     open_videos += 1;
-                    media.videos.extend(given_videos.next().map(Cow::Borrowed));
+                    let own = VideoOptions::of_part(part);
+                    media.videos.extend(given_videos.next().map(|given| {
+                        match own == VideoOptions::default() {
+                            true => Cow::Borrowed(given),
+                            false => Cow::Owned(given.clone().options(own.or(&given.options))),
+                        }
+                    }));
                 }
             },
             _ => {}

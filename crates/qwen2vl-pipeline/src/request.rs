@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use qwen2vl_preprocess::{AlphaMode, RgbImage};
 use qwen2vl_tokenizer::Message;
 
-use crate::RequestOptions;
+use crate::{RequestOptions, VideoInput};
 
 /// An image, from a file, from encoded bytes, or decoded already.
 ///
@@ -87,19 +87,6 @@ impl From<&image::DynamicImage> for ImageInput {
 impl From<image::DynamicImage> for ImageInput {
     fn from(image: image::DynamicImage) -> Self {
         Self::from(&image)
-    }
-}
-
-/// A video: frames of one size, in order, sampled by the caller.
-#[derive(Debug, Clone)]
-pub struct VideoInput {
-    /// The frames; with an odd number the last is repeated, as the reference does.
-    pub frames: Vec<ImageInput>,
-}
-
-impl<I: Into<ImageInput>> FromIterator<I> for VideoInput {
-    fn from_iter<T: IntoIterator<Item = I>>(frames: T) -> Self {
-        Self { frames: frames.into_iter().map(Into::into).collect() }
     }
 }
 

@@ -171,7 +171,10 @@ impl Annotator {
             context_tokens: package.model.max_position_embeddings,
             max_rows,
         };
-        let embeddings = self.encode(prepared)?;
+        let embeddings = self.encode(prepared, cancel)?;
+        if cancel.is_cancelled() {
+            return Ok(None);
+        }
         let mut session = self.engine.session()?;
         let prompt = self.prompt(&prepared.encoded, 0, &embeddings);
         let Some(scores) = score(session.as_mut(), &prompt, &labels.token_ids, &options, cancel)? else {

@@ -29,6 +29,7 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     options.strict_prompt = Some(args.prompt.strict_prompt);
     args.generation.fill(&mut options);
     options.boxes = Some(args.boxes.forms());
+    options.video = args.video.options();
     options.format = args.structured.format()?;
     // Once and before the model is loaded, not as a row for each input.
     options.validate(&package)?;

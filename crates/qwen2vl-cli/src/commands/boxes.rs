@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use qwen2vl_pipeline::{
     Annotation, Annotator, AnswerBox, Coco, Content, ContentPart, Error, ImageInput, ImageSize, MediaInfo,
-    PromptInput, Request, VideoSource, YoloClasses, draw_boxes, encode_png,
+    PromptInput, Request, VideoContent, VideoInput, VideoSource, YoloClasses, draw_boxes, encode_png,
 };
 
 use crate::args::{AnnotateArgs, BoxArgs};
@@ -198,7 +198,11 @@ impl Yolo {
 
 /// Files that a request reads.
 fn paths(request: &Request) -> Vec<PathBuf> {
-    let frames = request.videos.iter().flat_map(|video| &video.frames);
+    let frames = request.videos.iter().flat_map(VideoInput::images);
+    let files = request.videos.iter().filter_map(|video| match &video.content {
+        VideoContent::File(path) => Some(path.clone()),
+        _ => None,
+    });
     let given = request.images.iter().chain(frames).filter_map(|input| input.file().map(Path::to_owned));
     let messages = match &request.prompt {
         PromptInput::Messages(messages) => messages.as_slice(),
@@ -218,7 +222,7 @@ fn paths(request: &Request) -> Vec<PathBuf> {
         _ => Vec::new(),
     });
     let local = |source: String| ImageInput::from(source).file().map(Path::to_owned);
-    given.chain(named.filter_map(local)).collect()
+    given.chain(files).chain(named.filter_map(local)).collect()
 }
 
 /// The images of each request, for when its answer is there.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use qwen2vl_pipeline::{available_memory_bytes, cache_root, library};
+use qwen2vl_pipeline::{Ffmpeg, available_memory_bytes, cache_root, library};
 use serde_json::{Value, json};
 
 use crate::SOME_FAILED;
@@ -18,6 +18,7 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
         "openvino": openvino(),
         "cpu": cpu(),
         "memory": { "available_bytes": available_memory_bytes() },
+        "ffmpeg": ffmpeg(),
         "cache": cache(),
         "model": model(args),
     });
@@ -52,6 +53,19 @@ fn openvino() -> Value {
         Err(error) => found["error"] = error.to_string().into(),
     }
     found
+}
+
+/// Only videos need it, so its absence is no failure.
+fn ffmpeg() -> Value {
+    match Ffmpeg::find(None) {
+        Ok(found) => json!({
+            "path": found.path().display().to_string(),
+            "source": found.source().to_string(),
+            "version": found.version(),
+            "error": null,
+        }),
+        Err(error) => json!({ "path": null, "source": null, "version": null, "error": error.to_string() }),
+    }
 }
 
 fn cpu() -> Value {
@@ -136,6 +150,14 @@ fn print_text(findings: &Value) {
     let cpu = &findings["cpu"];
     line(true, "CPU", format!("{} cores, {}", cpu["cores"], list(&cpu["features"])));
     line(true, "memory", format!("{} free", mib(&findings["memory"]["available_bytes"])));
+    let ffmpeg = &findings["ffmpeg"];
+    let found = match ffmpeg["error"].as_str() {
+        None => {
+            format!("{}, {}, {}", text(&ffmpeg["version"]), text(&ffmpeg["path"]), text(&ffmpeg["source"]))
+        }
+        Some(error) => format!("none; only video files need it: {error}"),
+    };
+    line(true, "ffmpeg", found);
     let cache = &findings["cache"];
     let error = |part: &Value| part["error"].as_str().map(|e| format!(": {e}")).unwrap_or_default();
     line(cache["error"].is_null(), "cache", format!("{}{}", text(&cache["path"]), error(cache)));

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use ndarray::ArrayView2;
-use qwen2vl_pipeline::{AnimationInfo, MediaInfo, PixelValues, Prepared, Processor, Request, RequestOptions};
+use qwen2vl_pipeline::{
+    AnimationInfo, MediaInfo, PixelValues, Prepared, PreparedVideo, Processor, Request, RequestOptions,
+};
 use serde_json::{Value, json};
 
 use super::Prompt;
@@ -21,6 +23,7 @@ pub fn run(args: &InspectArgs) -> Result<u8> {
     let mut options = RequestOptions::default();
     options.add_vision_id = Some(args.prompt.add_vision_id);
     options.strict_prompt = Some(args.prompt.strict_prompt);
+    options.video = args.video.options();
     let max_pixels = processor.model_pixel_limits().max_pixels;
     let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
     if let Some(dir) = &args.npy {
@@ -62,7 +65,9 @@ fn prompts(arguments: &[String]) -> Vec<Item> {
     let mut prompts = Vec::new();
     if !images.is_empty() || tables.is_empty() {
         let content = inputs::expand(&images).into_iter().try_fold(Content::default(), |mut all, item| {
-            all.images.extend(item.content?.images);
+            let content = item.content?;
+            all.images.extend(content.images);
+            all.videos.extend(content.videos);
             Ok(all)
         });
         prompts.push(Item { name: "".into(), content });
@@ -84,7 +89,9 @@ fn inspect(
     }
     if let Some(dir) = npy {
         write_pixels(dir, &format!("{prefix}image"), &prepared.images)?;
-        write_pixels(dir, &format!("{prefix}video"), &prepared.videos)?;
+        for (i, video) in prepared.videos.iter().enumerate() {
+            write_array(dir, &format!("{prefix}video_{i}.npy"), &video.pixel_values()?)?;
+        }
     }
     let mut object = object(&prepared);
     for (input, shown) in request.images.iter().zip(object["images"].as_array_mut().into_iter().flatten()) {
@@ -107,7 +114,13 @@ fn object(prepared: &Prepared) -> Value {
         "rope_delta": prepared.encoded.rope_delta,
     });
     if !videos.is_empty() {
-        object["videos"] = videos.iter().map(media).collect();
+        let video = |(info, video): (&MediaInfo, &PreparedVideo)| {
+            let mut shown = media(info);
+            shown["frame_indices"] = video.selection().frame_indices.clone().into();
+            shown["sample_fps"] = video.selection().sample_fps.into();
+            shown
+        };
+        object["videos"] = videos.iter().zip(&prepared.videos).map(video).collect();
     }
     if !prepared.warnings.is_empty() {
         object["warnings"] = prepared.warnings.clone().into();
@@ -127,11 +140,12 @@ fn media(info: &MediaInfo) -> Value {
 
 /// Writes `[n_patches, patch_len]` f32 arrays, numbered in the order of the prompt.
 fn write_pixels(dir: &Path, kind: &str, pixels: &[PixelValues]) -> Result<()> {
-    for (i, values) in pixels.iter().enumerate() {
-        let n_patches = values.grid_thw.n_patches();
-        let array = ArrayView2::from_shape((n_patches, values.data.len() / n_patches), &values.data)?;
-        let path = dir.join(format!("{kind}_{i}.npy"));
-        ndarray_npy::write_npy(&path, &array).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+    pixels.iter().enumerate().try_for_each(|(i, values)| write_array(dir, &format!("{kind}_{i}.npy"), values))
+}
+
+fn write_array(dir: &Path, name: &str, values: &PixelValues) -> Result<()> {
+    let n_patches = values.grid_thw.n_patches();
+    let array = ArrayView2::from_shape((n_patches, values.data.len() / n_patches), &values.data)?;
+    let path = dir.join(name);
+    ndarray_npy::write_npy(&path, &array).with_context(|| format!("cannot write {}", path.display()))
 }

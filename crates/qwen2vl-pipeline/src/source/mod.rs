@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use qwen2vl_preprocess::{
-    AnimationInfo, DecodeOptions, ImageSize, RgbImage, decode_image, decode_pdf_page, is_pdf, read_animation,
-    read_pdf_page_size, read_size,
+    Animation, AnimationInfo, DecodeOptions, ImageSize, RgbImage, decode_animation, decode_image,
+    decode_pdf_page, is_pdf, read_animation, read_pdf_page_size, read_size,
 };
 
 use crate::{Error, ImageInput};
@@ -193,6 +193,17 @@ impl<'a> Loaded<'a> {
         match &self.data {
             Data::Encoded(bytes) if !self.is_pdf(bytes) => read_animation(bytes).map(Some),
             _ => Ok(None),
+        }
+    }
+
+    /// The frames themselves.
+    pub(crate) fn into_animation(
+        self,
+        options: &DecodeOptions,
+    ) -> Result<Animation<'a>, qwen2vl_preprocess::Error> {
+        match self.data {
+            Data::Encoded(bytes) => decode_animation(bytes, options),
+            Data::Pixels(_) => Err(qwen2vl_preprocess::Error::NoFrames),
         }
     }
 
