@@ -13,7 +13,7 @@ use crate::schema_gen::Generator;
 
 /// Says how many runs there are, instead of those that fit into a build's tests.
 const ENV_RUNS: &str = "QWEN2VL_GRAMMAR_RUNS";
-const RUNS: u64 = 600;
+const RUNS: u64 = 1500;
 
 #[derive(Default)]
 struct Tally {

@@ -22,6 +22,15 @@ proptest! {
     }
 
     #[test]
+    fn bytes_of_tokens_together_spell_the_text(ids in prop::collection::vec(any_id(), 0..40)) {
+        let bytes: Vec<u8> = ids.iter().filter_map(|&id| TOKENIZER.token_bytes(id)).flatten().collect();
+        prop_assert_eq!(String::from_utf8_lossy(&bytes), TOKENIZER.detokenize(&ids, false));
+        for id in ids {
+            prop_assert_eq!(TOKENIZER.is_special(id), (151_643..151_657).contains(&id), "{}", id);
+        }
+    }
+
+    #[test]
     fn messages_from_anywhere_never_panic(json in "\\PC{0,60}") {
         let _ = parse_messages(&json);
     }
