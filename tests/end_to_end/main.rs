@@ -17,3 +17,4 @@ mod scoring;
 mod set;
 mod spark_package;
 mod structured;
+mod video;

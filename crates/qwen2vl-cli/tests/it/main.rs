@@ -11,6 +11,7 @@ mod model;
 mod package;
 mod sources;
 mod structured;
+mod video;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -2,4 +2,5 @@
 
 mod broken;
 mod frames;
+mod golden;
 mod names;
