@@ -121,10 +121,15 @@ pub enum Error {
         n_pages: u32,
     },
     /// A page of a PDF that would take forever to draw.
-    #[error("the page draws more than {limit} paths, glyphs and images; it looks hostile")]
+    #[error(
+        "the page draws more than {limit} paths, glyphs and images, or takes more than {limit_s} s to read; it looks \
+         hostile"
+    )]
     PdfTooComplex {
-        /// The limit.
+        /// Most things drawn.
         limit: u32,
+        /// Longest time, in seconds.
+        limit_s: u64,
     },
     /// A PDF with an absurd number of pages.
     #[error("the PDF has {n_pages} pages, more than the limit of {limit}; split it")]

@@ -2,6 +2,7 @@
 //! lines into years of work, which the interpreter bounds only in depth.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
 
 use hayro::hayro_interpret::font::{Glyph, GlyphRun};
 use hayro::hayro_interpret::hayro_syntax::page::Page;
@@ -18,6 +19,9 @@ use crate::Error;
 /// Most steps of a page: paths, glyphs, images, clips. Dense maps have a few hundred thousand.
 const MAX_STEPS: u32 = 2_000_000;
 
+/// Longest time for going through a page, where its steps are costly ones. Ordinary pages take milliseconds.
+const MAX_TIME: Duration = Duration::from_secs(10);
+
 /// Goes through a page without drawing it.
 pub(super) fn check(page: &Page<'_>) -> Result<(), Error> {
     let (width, height) = page.render_dimensions();
@@ -25,10 +29,12 @@ pub(super) fn check(page: &Page<'_>) -> Result<(), Error> {
     let cache = InterpreterCache::new();
     let transform = page.initial_transform(true).to_kurbo();
     let mut context = Context::new(transform, bbox, &cache, page.xref(), InterpreterSettings::default());
-    let mut meter = Meter { left: MAX_STEPS };
+    let mut meter = Meter { left: MAX_STEPS, until: Instant::now() + MAX_TIME };
     let measured = catch_unwind(AssertUnwindSafe(|| interpret_page(page, &mut context, &mut meter)));
     match measured {
-        Err(payload) if payload.is::<TooMuch>() => Err(Error::PdfTooComplex { limit: MAX_STEPS }),
+        Err(payload) if payload.is::<TooMuch>() => {
+            Err(Error::PdfTooComplex { limit: MAX_STEPS, limit_s: MAX_TIME.as_secs() })
+        }
         Err(payload) => resume_unwind(payload),
         Ok(()) => Ok(()),
     }
@@ -39,11 +45,13 @@ struct TooMuch;
 
 struct Meter {
     left: u32,
+    until: Instant,
 }
 
 impl Meter {
     fn step(&mut self) {
-        match self.left.checked_sub(1) {
+        let is_late = self.left.is_multiple_of(256) && Instant::now() > self.until;
+        match self.left.checked_sub(1).filter(|_| !is_late) {
             Some(left) => self.left = left,
             None => resume_unwind(Box::new(TooMuch)),
         }
