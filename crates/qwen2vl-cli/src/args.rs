@@ -36,7 +36,7 @@ pub enum Command {
     /// Talk about images in the terminal; answers appear as they grow, and no turn is computed twice
     Chat(Box<ChatArgs>),
     /// Show what the model would be given, as JSON, without inference
-    Inspect(InspectArgs),
+    Inspect(Box<InspectArgs>),
     /// Predict resized size, tokens and peak memory of image sizes, as JSON
     Plan(PlanArgs),
     /// Fetch models, list those that are here, look into one, verify one
