@@ -28,7 +28,7 @@ pub fn all_frames(path: &Path) -> Vec<u8> {
     let output = Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-i"])
         .arg(path)
-        .args(["-map", "0:v:0", "-fps_mode", "passthrough", "-sws_flags", "bilinear"])
+        .args(["-map", "0:v:0", "-fps_mode", "passthrough", "-sws_flags", "bicubic"])
         .args(["-pix_fmt", "rgb24", "-f", "rawvideo", "-"])
         .output()
         .expect("the tests of videos need ffmpeg: apt-get install ffmpeg");

@@ -263,7 +263,7 @@ impl<'v> Decoder<'v> {
         // Every decoded frame is named before any is picked: that tells of progress too.
         let filter = format!(
             "metadata=mode=add:key=q:value=1,metadata=mode=print:key=q:file='pipe\\:2':direct=1,\
-             select='{}',scale=w={}:h={}:flags=bilinear,format=rgb24",
+             select='{}',scale=w={}:h={}:flags=bicubic,format=rgb24",
             picked.expression(variable),
             video.size.width,
             video.size.height,

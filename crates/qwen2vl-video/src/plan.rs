@@ -6,10 +6,10 @@
 use crate::packets::Packets;
 
 /// Time in which ffmpeg starts, finds the streams and seeks.
-const START_S: f64 = 0.1;
+const START_S: f64 = 0.13;
 
 /// Pixels that ffmpeg decodes in a second, on two cores.
-const PIXELS_PER_S: f64 = 250e6;
+const PIXELS_PER_S: f64 = 500e6;
 
 /// Most frames that are picked out by an expression of ffmpeg's, which grows with them.
 const MAX_PICKED: usize = 2000;

@@ -15,7 +15,7 @@ struct Case {
     images: Vec<String>,
 }
 
-/// With the ffmpeg that made the goldens every frame is equal to the bit. Others round colors otherwise, and put colors
+/// With the ffmpeg that made the goldens every frame is equal to the bit. Others may round otherwise, and put colors
 /// of half the resolution between pixels otherwise: PyAV's, of 10-bit video, by 5 levels of 255 on average.
 const MEAN_TOLERANCE: f64 = 6.0;
 
