@@ -223,9 +223,9 @@ def main():
     out = common.GOLDEN / "animations"
     out.mkdir(exist_ok=True)
     rng = random.Random(SEED)
-    rows = [row(f"gif {i}", gif(rng)) for i in range(24)]
-    rows += [row(f"apng {i}", *apng(rng)) for i in range(24)]
-    rows += [row(f"webp {i}", webp(rng, False)) for i in range(14)]
+    rows = [row(f"gif {i}", gif(rng)) for i in range(20)]
+    rows += [row(f"apng {i}", *apng(rng)) for i in range(20)]
+    rows += [row(f"webp {i}", webp(rng, False)) for i in range(12)]
     rows += [row(f"lossy webp {i}", webp(rng, True), lossy=True) for i in range(2)]
     common.write_jsonl(out / "animations.jsonl", rows)
     common.write_manifest("animations", ["pillow", "numpy"], libwebp=features.version("webp"))
