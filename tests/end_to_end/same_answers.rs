@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use qwen2vl_pipeline::{CancelToken, FinishReason, Message, Request, RequestOptions, parse_messages};
+use qwen2vl_pipeline::{
+    CancelToken, FinishReason, ImageSizing, Message, Request, RequestOptions, parse_messages,
+};
 
 use crate::set::{INT4, SET, has_openvino};
 
@@ -146,4 +148,40 @@ fn seeded_sampling_repeats_itself() {
     };
     assert_eq!(sample(1), sample(1));
     assert!((2..6).any(|seed| sample(seed) != sample(1)), "five seeds, one answer");
+}
+
+#[test]
+fn each_image_of_a_prompt_has_its_own_limits() {
+    let (item, _) = SET.iter().find(|(item, _)| item.images.len() == 2).unwrap();
+    let paths: Vec<_> = item.image_paths().collect();
+    let grids = |request: &Request| -> Vec<_> {
+        let media = INT4.processor().prepare(request).unwrap().media;
+        media.iter().map(|m| (m.resized, m.grid_thw)).collect()
+    };
+    let alone = |path: &std::path::Path, options: RequestOptions| {
+        grids(&Request::question("What?").image(path).options(options))[0]
+    };
+    let mut small = RequestOptions::default();
+    small.max_pixels = Some(28 * 28 * 4);
+    let want = [alone(&paths[0], small.clone()), alone(&paths[1], RequestOptions::default())];
+    assert_ne!(want[0], alone(&paths[0], RequestOptions::default()));
+
+    let mut sizing = ImageSizing::default();
+    sizing.max_pixels = small.max_pixels;
+    let given = Request::question("What?").image_sized(paths[0].as_path(), sizing).image(paths[1].as_path());
+    assert_eq!(grids(&given), want);
+    let json = serde_json::json!([{ "role": "user", "content": [
+        { "type": "image", "image": paths[0], "max_pixels": 28 * 28 * 4 },
+        { "type": "image", "image": paths[1] },
+        { "type": "image", "image": paths[1], "resized_height": 57, "resized_width": 100 },
+        { "type": "text", "text": "What?" } ] }]);
+    let messages = Request::messages(parse_messages(&json.to_string()).unwrap());
+    let got = grids(&messages);
+    assert_eq!(got[..2], want);
+    // As an image of that size would be: 56 x 112.
+    assert_eq!((got[2].0.height, got[2].0.width, got[2].1.n_patches()), (56, 112, 32));
+    if has_openvino() {
+        let shown = INT4.run(&messages).unwrap();
+        assert_eq!(shown.media.len(), 3);
+    }
 }

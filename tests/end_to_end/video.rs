@@ -141,3 +141,22 @@ fn a_cancelled_video_ends_before_its_last_frame() {
     assert_eq!(answer.finish_reason, FinishReason::Cancelled);
     assert_eq!(answer.result, "");
 }
+
+#[test]
+fn as_many_frames_as_the_context_holds_are_taken_unless_someone_says_how_many() {
+    if !has_openvino() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("long.mkv");
+    ffmpeg("-f lavfi -i testsrc2=size=56x56:rate=2 -t 60 -c:v png {}", &path);
+    let mut request = Request::question("What is this?").video(VideoInput::file(&path));
+    request.options.max_input_tokens = Some(6000);
+    let prepared = INT4.processor().prepare(&request).unwrap();
+    let taken = prepared.videos[0].selection().frame_indices.len();
+    let tokens = prepared.encoded.input_ids.len();
+    assert!(taken < 120 && (5000..=6000).contains(&tokens), "{taken} frames, {tokens} tokens");
+    assert!(prepared.warnings[0].contains("max_frames"), "{:?}", prepared.warnings);
+    request.options.video.fps = Some(2.0);
+    assert_eq!(INT4.processor().prepare(&request).unwrap_err().kind(), "context");
+}

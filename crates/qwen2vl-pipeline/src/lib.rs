@@ -47,7 +47,7 @@ pub use qwen2vl_tokenizer::{
 };
 pub use qwen2vl_types::{GridThw, TokenId};
 pub use qwen2vl_video::{Ffmpeg, OnBroken};
-pub use request::{ImageInput, PromptInput, Request};
+pub use request::{ImageInput, ImageSizing, PromptInput, Request};
 pub use schemars;
 pub use score::{Labels, ScoreRow, ScoredLabel, Scores};
 pub use source::count_pdf_pages;

@@ -8,7 +8,7 @@ use qwen2vl_runtime::available_memory_bytes;
 use qwen2vl_types::GridThw;
 
 use crate::processor::{Room, fits_into};
-use crate::render::GivenMedia;
+use crate::render::{GivenImage, GivenMedia};
 use crate::source::{Loaded, input_name};
 use crate::video::{FrameLimits, Preparing};
 use crate::{Error, ImageInput, MediaInfo, PreparedVideo, Processor, RequestOptions, VideoInput};
@@ -70,24 +70,38 @@ impl Processor {
 
     fn prepare_image(
         &self,
-        input: &ImageInput,
+        given: &GivenImage<'_>,
         index: usize,
         limits: PixelLimits,
         room: &mut Room<'_>,
         media: &mut Media,
     ) -> Result<(), Error> {
+        let GivenImage { image: input, sizing } = given;
+        let limits = PixelLimits {
+            min_pixels: sizing.min_pixels.unwrap_or(limits.min_pixels),
+            max_pixels: sizing.max_pixels.unwrap_or(limits.max_pixels),
+        };
         let name = input_name(input, "image", index);
         let wrap = |source| Error::Image { input: name.clone(), source };
         let started = Instant::now();
         let loaded = Loaded::open(input, &self.decode)?;
         let size = loaded.size(&self.decode).map_err(wrap)?;
-        let (_, grid) = self.images.plan(size, limits).map_err(wrap)?;
+        // Like qwen-vl-utils, a size that is asked for is rounded as an image of that size would be.
+        let (resized, grid) = self.images.plan(sizing.resized.unwrap_or(size), limits).map_err(wrap)?;
         room.take(self.tokens(grid))?;
         self.check_pixels(size, 1, grid)?;
         let image = loaded.decode(&self.decode).map_err(wrap)?;
         media.decode += started.elapsed();
         let started = Instant::now();
-        let pixels = self.images.preprocess_with(&image, limits).map_err(wrap)?;
+        let pixels = match sizing.resized {
+            None => self.images.preprocess_with(&image, limits).map_err(wrap)?,
+            Some(_) => {
+                let mut data = vec![0.0; self.images.slice_len(resized)];
+                let frame = std::slice::from_ref(image.as_ref());
+                self.images.write_frames(frame, resized, &mut data).map_err(wrap)?;
+                PixelValues { data, grid_thw: grid, original: size, resized }
+            }
+        };
         media.resize += started.elapsed();
         media.media.push(self.info(name, &pixels));
         media.images.push(pixels);
@@ -110,7 +124,8 @@ impl Processor {
         };
         let preparing = Preparing { preprocessor: &self.videos, decode: &self.decode, limits, index };
         let options = video.options.or(&options.video);
-        let prepared = PreparedVideo::new(video, &options, &preparing, &mut media.warnings)?;
+        let fits = |grid| self.tokens(grid).saturating_add(TEXT_TOKENS) <= room.left();
+        let prepared = PreparedVideo::new(video, &options, &preparing, &fits, &mut media.warnings)?;
         let (grid_thw, original) = (prepared.grid(), prepared.original());
         room.take(self.tokens(grid_thw))?;
         self.check_pixels(original, FRAMES_AT_ONCE, GridThw { t: 1, ..grid_thw })?;
@@ -150,6 +165,9 @@ impl Processor {
         }
     }
 }
+
+/// Tokens that are kept for the text around a video, where its frames are made fewer so that it fits.
+const TEXT_TOKENS: usize = 512;
 
 /// Decoded frames of a video that are in memory together, at most: those of a temporal patch, and those being read.
 const FRAMES_AT_ONCE: u64 = 6;

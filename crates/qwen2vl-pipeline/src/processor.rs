@@ -205,6 +205,12 @@ pub(crate) struct Room<'p> {
 }
 
 impl Room<'_> {
+    /// Tokens that there is room for.
+    pub fn left(&self) -> usize {
+        let context = self.processor.package.model.max_position_embeddings.saturating_sub(1);
+        self.max_input_tokens.map_or(context, |limit| limit.min(context)).saturating_sub(self.tokens)
+    }
+
     /// Takes room for so many tokens more.
     pub fn take(&mut self, tokens: usize) -> Result<(), Error> {
         self.tokens = self.tokens.saturating_add(tokens);

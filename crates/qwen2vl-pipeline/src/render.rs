@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use qwen2vl_tokenizer::{ChatTemplate, Content, ContentPart, Message, RenderOptions};
 
-use crate::{Error, ImageInput, PromptInput, Request, RequestOptions, VideoInput, VideoOptions, written_out};
+use crate::{
+    Error, ImageInput, ImageSizing, PromptInput, Request, RequestOptions, VideoInput, VideoOptions,
+    written_out,
+};
 
 /// A request's prompt, not yet encoded.
 pub(crate) struct Rendered<'r> {
@@ -16,8 +19,14 @@ pub(crate) struct Rendered<'r> {
 
 /// The media of a request, after the sources in its messages are put in.
 pub(crate) struct GivenMedia<'r> {
-    pub images: Vec<Cow<'r, ImageInput>>,
+    pub images: Vec<GivenImage<'r>>,
     pub videos: Vec<Cow<'r, VideoInput>>,
+}
+
+/// An image and how large it becomes.
+pub(crate) struct GivenImage<'r> {
+    pub image: Cow<'r, ImageInput>,
+    pub sizing: ImageSizing,
 }
 
 /// Writes the prompt of a request.
@@ -73,9 +82,16 @@ pub(crate) fn render_turn<'r>(
 /// The request's media as they are given.
 fn given(request: &Request) -> GivenMedia<'_> {
     GivenMedia {
-        images: request.images.iter().map(Cow::Borrowed).collect(),
+        images: given_images(request).collect(),
         videos: request.videos.iter().map(Cow::Borrowed).collect(),
     }
+}
+
+fn given_images(request: &Request) -> impl Iterator<Item = GivenImage<'_>> {
+    request.images.iter().enumerate().map(|(i, image)| GivenImage {
+        image: Cow::Borrowed(image),
+        sizing: request.image_sizing.get(&i).copied().unwrap_or_default(),
+    })
 }
 
 fn render_options(options: &RequestOptions) -> RenderOptions {
@@ -84,7 +100,7 @@ fn render_options(options: &RequestOptions) -> RenderOptions {
 
 /// Sources named in messages are opened; parts without one take the request's media in order.
 fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<GivenMedia<'r>, Error> {
-    let (mut given_images, mut given_videos) = (request.images.iter(), request.videos.iter());
+    let (mut given_images, mut given_videos) = (given_images(request), request.videos.iter());
     let mut media = GivenMedia { images: Vec::new(), videos: Vec::new() };
     let (mut open_images, mut open_videos) = (0, 0);
     let parts = messages.iter().flat_map(|m| match &m.content {
@@ -93,13 +109,20 @@ fn fill_sources<'r>(messages: &[Message], request: &'r Request) -> Result<GivenM
     });
     for part in parts {
         match part {
-            ContentPart::Image(image) => match &image.source {
-                Some(source) => media.images.push(Cow::Owned(source.as_str().into())),
-                None => {
-                    open_images += 1;
-                    media.images.extend(given_images.next().map(Cow::Borrowed));
-                }
-            },
+            ContentPart::Image(part) => {
+                let given = match &part.source {
+                    Some(source) => {
+                        let image = Cow::Owned(source.as_str().into());
+                        Some(GivenImage { image, sizing: ImageSizing::default() })
+                    }
+                    None => {
+                        open_images += 1;
+                        given_images.next()
+                    }
+                };
+                let own = ImageSizing::of_part(part);
+                media.images.extend(given.map(|image| GivenImage { sizing: own.or(image.sizing), ..image }));
+            }
             ContentPart::Video(part) => match VideoInput::of_part(part) {
                 Some(video) => media.videos.push(Cow::Owned(video)),
                 None => {

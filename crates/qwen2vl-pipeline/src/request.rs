@@ -1,9 +1,10 @@
 //! What is asked: images and videos from wherever they come, and a prompt in one of three forms.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use qwen2vl_preprocess::{AlphaMode, RgbImage};
-use qwen2vl_tokenizer::Message;
+use qwen2vl_preprocess::{AlphaMode, ImageSize, RgbImage};
+use qwen2vl_tokenizer::{ImagePart, Message};
 
 use crate::{RequestOptions, VideoInput};
 
@@ -90,6 +91,39 @@ impl From<image::DynamicImage> for ImageInput {
     }
 }
 
+/// How large one image becomes; `None` is the request's own limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImageSizing {
+    /// Fewest pixels after resizing.
+    pub min_pixels: Option<u64>,
+    /// Most pixels after resizing.
+    pub max_pixels: Option<u64>,
+    /// A size to resize to instead of the image's own, rounded and limited as an image of that size would be.
+    pub resized: Option<ImageSize>,
+}
+
+impl ImageSizing {
+    /// What a part of a message says.
+    pub fn of_part(part: &ImagePart) -> Self {
+        let resized = part.resized_height.zip(part.resized_width);
+        Self {
+            min_pixels: part.min_pixels,
+            max_pixels: part.max_pixels,
+            resized: resized.map(|(height, width)| ImageSize { height, width }),
+        }
+    }
+
+    /// This where it is set, else `defaults`.
+    pub(crate) fn or(self, defaults: Self) -> Self {
+        Self {
+            min_pixels: self.min_pixels.or(defaults.min_pixels),
+            max_pixels: self.max_pixels.or(defaults.max_pixels),
+            resized: self.resized.or(defaults.resized),
+        }
+    }
+}
+
 /// The prompt of a request.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -113,6 +147,8 @@ pub struct Request {
     pub prompt: PromptInput,
     /// Images, in the order of their placeholders.
     pub images: Vec<ImageInput>,
+    /// Sizes of single images, by their place in `images`.
+    pub image_sizing: BTreeMap<usize, ImageSizing>,
     /// Videos, in the order of their placeholders.
     pub videos: Vec<VideoInput>,
     /// What differs from the annotator's defaults.
@@ -137,7 +173,13 @@ impl Request {
 
     /// A request without media and with the default options.
     pub fn new(prompt: PromptInput) -> Self {
-        Self { prompt, images: Vec::new(), videos: Vec::new(), options: RequestOptions::default() }
+        Self {
+            prompt,
+            images: Vec::new(),
+            image_sizing: BTreeMap::new(),
+            videos: Vec::new(),
+            options: RequestOptions::default(),
+        }
     }
 
     /// Adds an image.
@@ -145,6 +187,15 @@ impl Request {
     pub fn image(mut self, image: impl Into<ImageInput>) -> Self {
         self.images.push(image.into());
         self
+    }
+
+    /// Adds an image with limits of its own.
+    #[must_use]
+    pub fn image_sized(mut self, image: impl Into<ImageInput>, sizing: ImageSizing) -> Self {
+        if sizing != ImageSizing::default() {
+            self.image_sizing.insert(self.images.len(), sizing);
+        }
+        self.image(image)
     }
 
     /// Adds a video.

@@ -79,7 +79,9 @@ impl Prompt {
             _ => PromptInput::Question(self.text(own).to_owned()),
         };
         let mut request = Request::new(prompt).options(content.options.or(options));
-        request.images = content.images;
+        for (image, sizing) in content.images {
+            request = request.image_sized(image, sizing);
+        }
         request.videos = content.videos;
         request
     }

@@ -110,7 +110,7 @@ impl VideoInput {
 
     /// The video that a part of a message names; `None` for one given apart, whose keys come on top of the given
     /// video's options.
-    pub(crate) fn of_part(part: &VideoPart) -> Option<Self> {
+    pub fn of_part(part: &VideoPart) -> Option<Self> {
         let video = match &part.source {
             VideoSource::None => return None,
             VideoSource::Frames(frames) => frames.iter().map(String::as_str).collect(),

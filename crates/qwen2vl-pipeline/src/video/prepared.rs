@@ -35,6 +35,29 @@ enum Source {
     Animation(Arc<ImageInput>),
 }
 
+/// The longest choice of fewer frames than `all` that fits, where `all` do not and the options name no number.
+fn most_that_fit(
+    options: &VideoOptions,
+    all: &FrameSelection,
+    select: &dyn Fn(&VideoOptions) -> Result<FrameSelection, Error>,
+    fits: &dyn Fn(GridThw) -> bool,
+) -> Option<FrameSelection> {
+    let VideoOptions { fps, nframes, max_frames, .. } = options;
+    if fps.is_some() || nframes.is_some() || max_frames.is_some() || fits(all.grid_thw) {
+        return None;
+    }
+    let mut best = None;
+    let (mut low, mut high) = (4, u32::try_from(all.frame_indices.len()).unwrap_or(u32::MAX));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match select(&VideoOptions { max_frames: Some(middle), ..options.clone() }) {
+            Ok(selection) if fits(selection.grid_thw) => (low, best) = (middle + 1, Some(selection)),
+            _ => high = middle,
+        }
+    }
+    best
+}
+
 /// What preparing needs beside the video.
 pub(crate) struct Preparing<'a> {
     pub preprocessor: &'a Preprocessor,
@@ -44,20 +67,30 @@ pub(crate) struct Preparing<'a> {
 }
 
 impl PreparedVideo {
-    /// Chooses frames. Warnings are about what is missing of a file that is kept nevertheless.
+    /// Chooses frames; where nobody says how many, no more than `fits`. Warnings are about that, and about what is missing
+    /// of a file that is kept nevertheless.
     pub(crate) fn new(
         video: &VideoInput,
         options: &VideoOptions,
         preparing: &Preparing<'_>,
+        fits: &dyn Fn(GridThw) -> bool,
         warnings: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let Preparing { preprocessor, decode, limits, index } = preparing;
         let on_broken = options.on_broken.unwrap_or_default();
         let geometry = preprocessor.options().geometry;
         let numbered = format!("video {}", index + 1);
-        let sampled = |name: &str, info: &VideoInfo| {
-            let sampling = options.sampling(*limits, geometry.factor())?;
-            sampling.select(info, geometry).map_err(|source| Error::Image { input: name.to_owned(), source })
+        let mut fewer = None;
+        let mut sampled = |name: &str, info: &VideoInfo| {
+            let select = |options: &VideoOptions| {
+                let sampling = options.sampling(*limits, geometry.factor())?;
+                let selected = sampling.select(info, geometry);
+                selected.map_err(|source| Error::Image { input: name.to_owned(), source })
+            };
+            let all = select(options)?;
+            let chosen = most_that_fit(options, &all, &select, fits);
+            fewer = chosen.as_ref().map(|chosen| (chosen.frame_indices.len(), all.frame_indices.len()));
+            Ok::<_, Error>(chosen.unwrap_or(all))
         };
         let (name, source, selection, original) = match &video.content {
             VideoContent::Frames(frames) => {
@@ -85,6 +118,12 @@ impl PreparedVideo {
                 (name.clone(), Source::Animation(image.clone()), sampled(&name, &info)?, info.size)
             }
         };
+        warnings.extend(fewer.map(|(taken, wanted)| {
+            format!(
+                "{name}: {taken} frames are taken instead of {wanted}, which the model's context does not hold; \
+                 max_frames, nframes or fps choose them otherwise"
+            )
+        }));
         let preprocessor = (*preprocessor).clone();
         Ok(Self { name, source, selection, original, on_broken, preprocessor, decode: **decode })
     }
