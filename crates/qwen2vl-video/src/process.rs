@@ -225,7 +225,7 @@ mod tests {
     ) -> (Vec<usize>, Result<(ExitStatus, String), Error>) {
         let mut process =
             Process::start("sh", shell(script), 4, Limits { stall, cancelled }, |line| line != "mine")
-                .unwrap();
+                .expect("there is a shell");
         let mut blocks = Vec::new();
         loop {
             match process.next() {
