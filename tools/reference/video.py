@@ -16,10 +16,10 @@ from torchcodec.decoders import VideoDecoder
 from common import GOLDEN, write_jsonl, write_manifest
 
 AREA = GOLDEN / "video"
-SOURCE = "-f lavfi -i testsrc2=s=64x48:r=25:d=1"
+SOURCE = "-f lavfi -i testsrc2=s=48x32:r=25:d=1"
 CLIPS = {
     "plain.mp4": f"{SOURCE} -c:v libx264 -g 10",
-    "television.mp4": "-f lavfi -i testsrc2=s=64x48:r=30000/1001 -frames:v 31 -c:v libx264",
+    "television.mp4": "-f lavfi -i testsrc2=s=48x32:r=30000/1001 -frames:v 31 -c:v libx264",
     "bt709.mp4": f"{SOURCE} -vf scale=out_color_matrix=bt709 -colorspace bt709 -color_primaries bt709 -color_trc bt709"
     " -c:v libx264",
     "full_range.mp4": f"{SOURCE} -vf scale=out_range=full -color_range pc -c:v libx264",
