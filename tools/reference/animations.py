@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, features
 
 SEED = 5
-WIDTH, HEIGHT = 10, 7
+WIDTH, HEIGHT = 8, 6
 
 
 def crc(image):
