@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use qwen2vl_preprocess::{AlphaMode, ImageSize, RgbImage};
+use qwen2vl_preprocess::{AlphaMode, DecodeOptions, ImageSize, RgbImage};
 use qwen2vl_tokenizer::{ImagePart, Message};
 
+use crate::source::Loaded;
 use crate::{RequestOptions, VideoInput};
 
 /// An image, from a file, from encoded bytes, or decoded already.
@@ -29,6 +30,15 @@ pub enum ImageInput {
     Bytes(Vec<u8>),
     /// Pixels, taken as they are: no EXIF turn.
     Rgb(RgbImage),
+}
+
+impl ImageInput {
+    /// Whether it is an image file with several frames. One that cannot be read is none: reading it says why.
+    pub fn is_animated(&self) -> bool {
+        let loaded = Loaded::open(self, &DecodeOptions::default()).ok();
+        let animation = loaded.and_then(|loaded| loaded.animation().ok().flatten());
+        animation.is_some_and(|animation| animation.is_animated())
+    }
 }
 
 impl From<&Path> for ImageInput {

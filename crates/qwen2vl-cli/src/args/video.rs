@@ -41,6 +41,9 @@ pub struct VideoArgs {
     /// What becomes of a video of which a part cannot be decoded [default: error]
     #[arg(long, value_enum, value_name = "WHAT", env = "QWEN2VL_ON_BROKEN_VIDEO")]
     pub on_broken_video: Option<OnBrokenArg>,
+    /// Show animated GIF, PNG and WebP files as videos, not as their first frame
+    #[arg(long, env = "QWEN2VL_ANIMATIONS_AS_VIDEOS")]
+    pub animations_as_videos: bool,
     /// ffmpeg, or the folder that it and ffprobe are in [default: those on PATH]
     #[arg(long, value_name = "PATH", env = "QWEN2VL_FFMPEG")]
     pub ffmpeg: Option<PathBuf>,

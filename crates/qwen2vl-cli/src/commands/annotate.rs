@@ -19,7 +19,7 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     ensure!(shown, "--logprobs needs --format jsonl: answers as text have no place for them");
     let shown = args.generation.num_return_sequences.is_none_or(|n| n < 2) || args.format == Format::Jsonl;
     ensure!(shown, "--num-return-sequences needs --format jsonl: as text each input has one answer");
-    let prompt = Prompt::read(&args.prompt)?;
+    let prompt = Prompt::read(&args.prompt)?.animations_as_videos(args.video.animations_as_videos);
     let cancel = interrupt::cancel_on_interrupt()?;
     let package = model::package(&args.model)?;
     let model_name = package.name.clone();

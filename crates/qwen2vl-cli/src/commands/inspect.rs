@@ -18,7 +18,7 @@ use crate::{NOTHING_DONE, SOME_FAILED};
 
 /// Runs the command; the exit code.
 pub fn run(args: &InspectArgs) -> Result<u8> {
-    let prompt = Prompt::read(&args.prompt)?;
+    let prompt = Prompt::read(&args.prompt)?.animations_as_videos(args.video.animations_as_videos);
     let processor = model::processor(&args.model, args.pdf.dpi)?;
     let mut options = RequestOptions::default();
     options.add_vision_id = Some(args.prompt.add_vision_id);

@@ -12,7 +12,7 @@ pub mod model;
 pub mod plan;
 
 use anyhow::{Context, Result};
-use qwen2vl_pipeline::{Error, Message, PromptInput, Request, RequestOptions, parse_messages};
+use qwen2vl_pipeline::{Error, Message, PromptInput, Request, RequestOptions, VideoInput, parse_messages};
 
 use crate::args::PromptArgs;
 use crate::columns;
@@ -28,6 +28,7 @@ pub struct Prompt {
     messages: Option<Vec<Message>>,
     /// What is asked when nothing is.
     default: String,
+    animations_as_videos: bool,
 }
 
 impl Prompt {
@@ -42,7 +43,13 @@ impl Prompt {
             raw: args.raw,
             messages: messages.transpose()?,
             default: DEFAULT_PROMPT.to_owned(),
+            animations_as_videos: false,
         })
+    }
+
+    /// The same with animated images shown as videos, where asked.
+    pub fn animations_as_videos(self, animations_as_videos: bool) -> Self {
+        Self { animations_as_videos, ..self }
     }
 
     /// The same with another question for inputs that have none.
@@ -79,10 +86,14 @@ impl Prompt {
             _ => PromptInput::Question(self.text(own).to_owned()),
         };
         let mut request = Request::new(prompt).options(content.options.or(options));
-        for (image, sizing) in content.images {
-            request = request.image_sized(image, sizing);
-        }
         request.videos = content.videos;
+        for (image, sizing) in content.images {
+            if self.animations_as_videos && image.is_animated() {
+                request.videos.push(VideoInput::animation(image));
+            } else {
+                request = request.image_sized(image, sizing);
+            }
+        }
         request
     }
 }

@@ -113,6 +113,13 @@ fn a_folder_of_clips_gives_a_row_for_each_broken_or_not() {
     let ran = run(&["annotate", &text(&table), "--format", "jsonl", "--max-new-tokens", "4"]);
     let grids: Vec<_> = ran.rows().iter().map(|row| row["grid_thw"][0][0].clone()).collect();
     assert_eq!(grids, [4, 2], "{}", ran.stderr);
+
+    let gif = text(&dir.path().join("e.gif"));
+    for (more, shown) in [(&[][..], "images"), (&["--animations-as-videos"], "videos")] {
+        let ran = run(&[&["inspect", gif.as_str()], more].concat());
+        let counts = ["images", "videos"].map(|kind| ran.rows()[0][kind].as_array().map_or(0, Vec::len));
+        assert_eq!(counts, if shown == "images" { [1, 0] } else { [0, 1] }, "{}", ran.stderr);
+    }
 }
 
 #[test]
