@@ -7,12 +7,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use qwen2vl_pipeline::{ImageSize, Precision};
 
 mod boxes;
+mod bulk;
 mod generation;
+mod models;
 mod structured;
 mod video;
 
 pub use boxes::BoxArgs;
+pub use bulk::BulkArgs;
 pub use generation::GenerationArgs;
+pub use models::{
+    ModelCommand, ModelFetchArgs, ModelInfoArgs, ModelListArgs, ModelSourceArgs, ModelVerifyArgs,
+};
 pub use structured::StructuredArgs;
 pub use video::VideoArgs;
 
@@ -50,45 +56,20 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct AnnotateArgs {
-    /// What to annotate.
-    #[arg(
-        required_unless_present = "messages",
-        value_name = "INPUT",
-        help = "Image files, PDFs (all pages, or file.pdf#page=3, or file.pdf#pages=1-3,7), folders (searched for \
-                both, with subfolders), glob patterns, data: URLs, or JSONL files of \
-                {\"image\": path or [paths], \"video\": path or [frame paths], \"prompt\": text, \
-                \"options\": {name: value}}; other fields are columns for the prompt, as {category}"
-    )]
-    pub inputs: Vec<String>,
     #[command(flatten)]
-    pub prompt: PromptArgs,
-    /// Form of the results
-    #[arg(long, value_enum, default_value_t = Format::Text, env = "QWEN2VL_FORMAT")]
-    pub format: Format,
-    /// Write the results to this file instead of stdout
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub limits: LimitArgs,
-    #[command(flatten)]
-    pub pdf: PdfArgs,
+    pub bulk: BulkArgs,
     #[command(flatten)]
     pub generation: GenerationArgs,
     #[command(flatten)]
     pub structured: StructuredArgs,
     #[command(flatten)]
     pub boxes: BoxArgs,
-    #[command(flatten)]
-    pub video: VideoArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct ClassifyArgs {
-    /// What to classify: as for `annotate`
-    #[arg(required_unless_present = "messages", value_name = "INPUT")]
-    pub inputs: Vec<String>,
+    #[command(flatten)]
+    pub bulk: BulkArgs,
     /// The labels, each as the model would answer it, with commas between them
     #[arg(
         long,
@@ -101,20 +82,6 @@ pub struct ClassifyArgs {
     /// A text file with a label on each line, instead of --labels
     #[arg(long, value_name = "FILE", conflicts_with = "labels")]
     pub labels_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub prompt: PromptArgs,
-    /// Form of the results
-    #[arg(long, value_enum, default_value_t = Format::Text, env = "QWEN2VL_FORMAT")]
-    pub format: Format,
-    /// Write the results to this file instead of stdout
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub limits: LimitArgs,
-    #[command(flatten)]
-    pub pdf: PdfArgs,
 }
 
 #[derive(Debug, Args)]
@@ -170,100 +137,6 @@ pub struct PlanArgs {
     /// The most tokens an answer may have
     #[arg(long, value_name = "N", env = "QWEN2VL_MAX_NEW_TOKENS")]
     pub max_new_tokens: Option<usize>,
-}
-
-/// What to do with models.
-#[derive(Debug, Subcommand)]
-pub enum ModelCommand {
-    /// Fetch a model into Spark NLP's cache, or one of the hub's into the hub's; what is there already is only found
-    Fetch(ModelFetchArgs),
-    /// List the Qwen2-VL models that lie here
-    List(ModelListArgs),
-    /// Say what exactly is in a model: engine, sizes, precisions, parameters, what is missing or odd
-    Info(ModelInfoArgs),
-    /// Read every byte of a model and compare all checksums that there are
-    Verify(ModelVerifyArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct ModelFetchArgs {
-    /// What to fetch.
-    #[arg(
-        value_name = "MODEL",
-        default_value = "qwen2_vl_2b_instruct_int4",
-        help = "A published name (NAME or NAME@LANG), the full name of a published file, a URL of a zip, a hub \
-                repository (OWNER/REPO, hf:OWNER/REPO@REVISION), or a zip or folder that lies here"
-    )]
-    pub model: String,
-    /// What the zip's SHA-256 has to be
-    #[arg(long, value_name = "HEX", env = "QWEN2VL_MODEL_SHA256")]
-    pub sha256: Option<String>,
-    /// What the zip's MD5 has to be [default: the catalogue's, if it has one]
-    #[arg(long, value_name = "HEX", env = "QWEN2VL_MODEL_MD5")]
-    pub md5: Option<String>,
-    /// Print what was done as one JSON object instead of the path
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub source: ModelSourceArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct ModelListArgs {
-    /// List the published ones of the catalogue instead
-    #[arg(long)]
-    pub remote: bool,
-    /// Print one JSON array
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub source: ModelSourceArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct ModelInfoArgs {
-    /// A path, or the name of a fetched model [default: the embedded demo model]
-    #[arg(value_name = "MODEL", env = "QWEN2VL_MODEL")]
-    pub model: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct ModelVerifyArgs {
-    /// A path, or the name of a fetched model [default: the embedded demo model]
-    #[arg(value_name = "MODEL", env = "QWEN2VL_MODEL")]
-    pub model: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Where models come from and go to.
-#[derive(Debug, Default, Args)]
-pub struct ModelSourceArgs {
-    /// The cache for published models [default: ~/cache_pretrained, Spark NLP's]
-    #[arg(long, value_name = "DIR", env = "QWEN2VL_MODELS_DIR")]
-    pub dir: Option<PathBuf>,
-    /// The language of a published name [default: any]
-    #[arg(long, value_name = "LANG", env = "QWEN2VL_MODEL_LANG")]
-    pub lang: Option<String>,
-    /// Where catalogue and published zips are [default: Spark NLP's public bucket]
-    #[arg(long, value_name = "URL", env = "QWEN2VL_MODEL_BASE_URL")]
-    pub base_url: Option<String>,
-    /// Use what is here, ask no server
-    #[arg(long, env = "QWEN2VL_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
-    pub offline: bool,
-}
-
-impl ModelSourceArgs {
-    /// As the environment alone has them, for commands that only look a fetched model up.
-    pub fn from_env() -> Self {
-        let dir = std::env::var_os("QWEN2VL_MODELS_DIR").filter(|v| !v.is_empty()).map(PathBuf::from);
-        let lang = std::env::var("QWEN2VL_MODEL_LANG").ok().filter(|v| !v.is_empty());
-        Self { dir, lang, base_url: None, offline: true }
-    }
 }
 
 #[derive(Debug, Args)]

@@ -3,44 +3,41 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Result, ensure};
-use qwen2vl_pipeline::{FinishReason, RequestOptions, ResultRow};
+use qwen2vl_pipeline::{FinishReason, ResultRow};
 
 use super::Prompt;
 use super::boxes::{self, BoxFiles};
 use super::bulk::{self, Notices};
 use crate::args::{AnnotateArgs, Format};
 use crate::interrupt;
-use crate::model::{self, Limits};
+use crate::model;
 use crate::output::Output;
 
 /// Runs the command; the exit code.
 pub fn run(args: &AnnotateArgs) -> Result<u8> {
-    let shown = args.generation.logprobs.is_none() || args.format == Format::Jsonl;
+    let shown = args.generation.logprobs.is_none() || args.bulk.format == Format::Jsonl;
     ensure!(shown, "--logprobs needs --format jsonl: answers as text have no place for them");
-    let shown = args.generation.num_return_sequences.is_none_or(|n| n < 2) || args.format == Format::Jsonl;
+    let shown =
+        args.generation.num_return_sequences.is_none_or(|n| n < 2) || args.bulk.format == Format::Jsonl;
     ensure!(shown, "--num-return-sequences needs --format jsonl: as text each input has one answer");
-    let prompt = Prompt::read(&args.prompt)?.animations_as_videos(args.video.animations_as_videos);
+    let bulk = &args.bulk;
+    let prompt = Prompt::read(&bulk.prompt)?.animations_as_videos(bulk.video.animations_as_videos);
     let cancel = interrupt::cancel_on_interrupt()?;
-    let package = model::package(&args.model)?;
+    let package = model::package(&bulk.model)?;
     let model_name = package.name.clone();
 
-    let mut options = RequestOptions::default();
-    options.add_vision_id = Some(args.prompt.add_vision_id);
-    options.strict_prompt = Some(args.prompt.strict_prompt);
+    let (mut options, limits) = bulk::options(bulk, &package);
     args.generation.fill(&mut options);
     options.boxes = Some(args.boxes.forms());
-    options.video = args.video.options();
     options.format = args.structured.format()?;
     // Once and before the model is loaded, not as a row for each input.
     options.validate(&package)?;
-    let max_pixels = package.preprocess.pixel_limits.max_pixels;
-    let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
 
-    let (names, requests) = bulk::requests(&args.inputs, &args.prompt, &prompt, &options);
+    let (names, requests) = bulk::requests(bulk, &prompt, &options);
     let mut box_files = BoxFiles::open(args, requests.iter().flatten())?;
-    let mut output = Output::open(args.output.as_deref(), args.format, names.len() > 1)?;
+    let mut output = Output::open(bulk.output.as_deref(), bulk.format, names.len() > 1)?;
     let images = boxes::images_of(&requests);
-    let annotator = model::builder(package, &args.model.engine).pdf_dpi(args.pdf.dpi).build()?;
+    let annotator = model::builder(package, &bulk.model.engine).pdf_dpi(bulk.pdf.dpi).build()?;
     annotator.check(&options)?;
     let bar = bulk::progress_bar(names.len());
 

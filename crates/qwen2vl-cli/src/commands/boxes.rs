@@ -55,8 +55,8 @@ impl BoxFiles {
         if !files.asked {
             return Ok(files);
         }
-        let paths = requests.into_iter().flat_map(paths).chain(args.inputs.iter().map(PathBuf::from));
-        let written = args.output.iter().chain(&args.prompt.messages).cloned();
+        let paths = requests.into_iter().flat_map(paths).chain(args.bulk.inputs.iter().map(PathBuf::from));
+        let written = args.bulk.output.iter().chain(&args.bulk.prompt.messages).cloned();
         files.others = paths.chain(written).map(|path| files::real(&path)).collect();
         if let Some(path) = boxes {
             files.check_own("--boxes", path)?;

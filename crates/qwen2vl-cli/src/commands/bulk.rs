@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use qwen2vl_pipeline::{CancelToken, Error, MediaInfo, Request, RequestOptions};
+use qwen2vl_pipeline::{CancelToken, Error, MediaInfo, ModelPackage, Request, RequestOptions};
 use serde_json::Value;
 
 use super::Prompt;
-use crate::args::PromptArgs;
+use crate::args::BulkArgs;
 use crate::inputs::{self, Content, Item};
 use crate::model::Limits;
 use crate::{INTERRUPTED, SOME_FAILED};
@@ -15,15 +15,25 @@ use crate::{INTERRUPTED, SOME_FAILED};
 /// What rows call their input and prompt.
 pub type Names = Vec<(Value, String)>;
 
-/// Everything to annotate, in order; what cannot be asked keeps its place as an error.
+/// The options of all requests, and the limits among them.
+pub fn options(args: &BulkArgs, package: &ModelPackage) -> (RequestOptions, Limits) {
+    let mut options = RequestOptions::default();
+    options.add_vision_id = Some(args.prompt.add_vision_id);
+    options.strict_prompt = Some(args.prompt.strict_prompt);
+    options.video = args.video.options();
+    let max_pixels = package.preprocess.pixel_limits.max_pixels;
+    let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
+    (options, limits)
+}
+
+/// Everything to ask about, in order; what cannot be asked keeps its place as an error.
 pub fn requests(
-    arguments: &[String],
-    args: &PromptArgs,
+    args: &BulkArgs,
     prompt: &Prompt,
     options: &RequestOptions,
 ) -> (Names, Vec<Result<Request, Error>>) {
-    let mut items = inputs::expand(arguments);
-    if let (true, Some(path)) = (items.is_empty(), &args.messages) {
+    let mut items = inputs::expand(&args.inputs);
+    if let (true, Some(path)) = (items.is_empty(), &args.prompt.messages) {
         items.push(Item { name: path.display().to_string().into(), content: Ok(Content::default()) });
     }
     let one = |item: Item| {

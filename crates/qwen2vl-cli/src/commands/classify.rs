@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
-use qwen2vl_pipeline::{Labels, RequestOptions, ScoreRow};
+use qwen2vl_pipeline::{Labels, ScoreRow};
 
 use super::Prompt;
 use super::bulk::{self, Notices};
 use crate::args::ClassifyArgs;
 use crate::interrupt;
-use crate::model::{self, Limits};
+use crate::model;
 use crate::output::Output;
 
 /// Up to so many labels are named in the question, unless one was typed.
@@ -18,21 +18,18 @@ const MOST_NAMED: usize = 50;
 /// Runs the command; the exit code.
 pub fn run(args: &ClassifyArgs) -> Result<u8> {
     let labels = labels(args)?;
-    let prompt = Prompt::read(&args.prompt)?.or(question(&labels));
+    let bulk = &args.bulk;
+    let prompt = Prompt::read(&bulk.prompt)?.animations_as_videos(bulk.video.animations_as_videos);
+    let prompt = prompt.or(question(&labels));
     let cancel = interrupt::cancel_on_interrupt()?;
-    let package = model::package(&args.model)?;
+    let package = model::package(&bulk.model)?;
     let model_name = package.name.clone();
 
-    let mut options = RequestOptions::default();
-    options.add_vision_id = Some(args.prompt.add_vision_id);
-    options.strict_prompt = Some(args.prompt.strict_prompt);
-    let max_pixels = package.preprocess.pixel_limits.max_pixels;
-    let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);
-
-    let (names, requests) = bulk::requests(&args.inputs, &args.prompt, &prompt, &options);
-    let annotator = model::builder(package, &args.model.engine).pdf_dpi(args.pdf.dpi).build()?;
+    let (options, limits) = bulk::options(bulk, &package);
+    let (names, requests) = bulk::requests(bulk, &prompt, &options);
+    let annotator = model::builder(package, &bulk.model.engine).pdf_dpi(bulk.pdf.dpi).build()?;
     let labels = Labels::new(annotator.processor().tokenizer(), &labels)?;
-    let mut output = Output::open(args.output.as_deref(), args.format, names.len() > 1)?;
+    let mut output = Output::open(bulk.output.as_deref(), bulk.format, names.len() > 1)?;
     let bar = bulk::progress_bar(names.len());
 
     let (mut failed, mut written) = (0, Ok(()));
