@@ -34,7 +34,7 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-/// A thousand frames of 169 megapixels: half a terabyte, which their first header tells.
+/// A thousand frames of 169 megapixels, of which only a few are ever in memory, and whose pixels are missing.
 fn long_video() -> Request {
     let frame = png_header(13_000, 13_000);
     let mut request = Request::question("?").video(std::iter::repeat_n(frame, 1000).collect());
@@ -92,7 +92,7 @@ fn cases() -> Vec<Case> {
         case("no tokens", options(|o| o.max_new_tokens = Some(0)), "options", &["max_new_tokens", "0"]),
         case("limits", options(|o| o.max_pixels = Some(0)), "image", &["max_pixels"]),
         case("context", Request::question("word ".repeat(40_000)), "context", &["32768"]),
-        case("many frames", long_video(), "memory", &["MiB", "max_pixels"]),
+        case("many frames", long_video(), "image", &["frame of video 1", "truncated"]),
         case(
             "many images",
             (0..200).fold(Request::question("?"), |r, _| r.image(solid(448, 448))),
@@ -132,6 +132,15 @@ fn decode_limits_can_be_set() {
     let annotator = Annotator::builder().model(demo_model_dir()).decode_limits(limits).build().unwrap();
     let error = annotator.run(&SET[0].0.request()).unwrap_err().to_string();
     assert!(error.contains("1000"), "{error}");
+
+    // Without limits what does not fit into memory is refused, from the header.
+    let limits = DecodeLimits::NONE;
+    let annotator = Annotator::builder().model(demo_model_dir()).decode_limits(limits).build().unwrap();
+    let mut huge = Request::question("?").image(png_header(400_000, 400_000));
+    huge.options.max_pixels = Some(3136);
+    let error = annotator.run(&huge).unwrap_err();
+    assert_eq!(error.kind(), "memory", "{error}");
+    assert!(error.to_string().contains("MiB") && error.to_string().contains("max_pixels"), "{error}");
 }
 
 #[test]
