@@ -76,6 +76,33 @@ pub enum Precision {
     F32,
 }
 
+/// Which implementation runs the language model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineKind {
+    /// Paged where it can be had, else stateful with a word in the log.
+    #[default]
+    Auto,
+    /// A KV cache in blocks, which conversations share, and steps of all of them together. Needs a C++ compiler once, and
+    /// OpenVINO's headers.
+    Paged,
+    /// OpenVINO's own state: each conversation by itself.
+    Stateful,
+}
+
+/// How keys and values are kept by the paged engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvCachePrecision {
+    /// 8 bits with [`Precision::Fast`], f32 with [`Precision::F32`].
+    #[default]
+    Auto,
+    /// 8 bits.
+    U8,
+    /// 16-bit floats.
+    F16,
+    /// 32-bit floats.
+    F32,
+}
+
 /// How the engine runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineOptions {
@@ -89,6 +116,14 @@ pub struct EngineOptions {
     pub cache_dir: Option<PathBuf>,
     /// Numeric precision.
     pub precision: Precision,
+    /// Which implementation runs the language model.
+    pub engine: EngineKind,
+    /// How keys and values are kept, by the paged engine.
+    pub kv_cache_precision: KvCachePrecision,
+    /// The most memory of the paged engine's KV cache, bytes. It is taken as conversations need it.
+    pub kv_cache_bytes: u64,
+    /// The most of it that is kept for prompts to come which begin as earlier ones did; 0 keeps nothing.
+    pub prefix_cache_bytes: u64,
     /// The most prompt tokens computed in one step. Longer prompts go through in pieces, which bounds the memory that
     /// the attention mask of a prefill needs; at least 1. Prompts of more than 4,096 tokens use smaller pieces.
     pub prefill_chunk_tokens: usize,
@@ -102,6 +137,10 @@ impl Default for EngineOptions {
             threads: None,
             cache_dir: None,
             precision: Precision::Fast,
+            engine: EngineKind::Auto,
+            kv_cache_precision: KvCachePrecision::Auto,
+            kv_cache_bytes: 1 << 30,
+            prefix_cache_bytes: 256 << 20,
             prefill_chunk_tokens: 1024,
         }
     }

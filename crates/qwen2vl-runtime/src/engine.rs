@@ -1,12 +1,14 @@
 //! A loaded model: vision encoder and language model behind one door.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use qwen2vl_types::{GridThw, TokenId};
 
 use crate::language::LanguageModel;
 use crate::native::Native;
+use crate::paged::Turns;
 use crate::vision::VisionEncoder;
 use crate::{
     CancelToken, EngineOptions, Error, Generation, GenerationConfig, LanguageSession, ModelConfig,
@@ -19,6 +21,7 @@ pub struct Engine {
     vision: VisionEncoder,
     language: LanguageModel,
     config: ModelConfig,
+    turns: Arc<Turns>,
     // Last, so that OpenVINO ends after everything compiled by it.
     _native: std::sync::Mutex<Native>,
 }
@@ -46,10 +49,11 @@ impl Engine {
         }
         let started = Instant::now();
         let mut native = Native::start(options)?;
-        let vision = VisionEncoder::load(&mut native, files, config)?;
-        let language = LanguageModel::load(&mut native, files, config, options)?;
+        let turns = Arc::new(Turns::default());
+        let vision = VisionEncoder::load(&mut native, files, config, &turns)?;
+        let language = LanguageModel::load(&mut native, files, config, options, &turns)?;
         tracing::debug!("models compiled in {:.1} s", started.elapsed().as_secs_f64());
-        Ok(Self { vision, language, config: config.clone(), _native: std::sync::Mutex::new(native) })
+        Ok(Self { vision, language, config: config.clone(), turns, _native: std::sync::Mutex::new(native) })
     }
 
     /// The model's dimensions.
@@ -87,7 +91,7 @@ impl Engine {
     ///
     /// [`Error::OpenVino`] when OpenVINO fails.
     pub fn session(&self) -> Result<Box<dyn LanguageSession + '_>, Error> {
-        Ok(Box::new(self.language.session()?))
+        self.language.session()
     }
 
     /// Answers a prompt; see [`generate`].

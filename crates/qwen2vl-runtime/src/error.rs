@@ -32,6 +32,9 @@ pub enum Error {
         /// OpenVINO's message.
         message: String,
     },
+    /// The shim that the paged engine needs.
+    #[error(transparent)]
+    Shim(#[from] qwen2vl_shim::Error),
     /// A file of the model cannot be read.
     #[error("model file {}: {reason}", path.display())]
     ModelFile {
@@ -102,6 +105,14 @@ pub enum Error {
         tokens: usize,
         /// Rows of the session.
         rows: usize,
+    },
+    /// Rows that do not fit the KV cache even when all of it is theirs.
+    #[error("{tokens} tokens do not fit the KV cache, which has room for {limit}; raise kv_cache_bytes")]
+    CacheTooSmall {
+        /// Tokens of all rows.
+        tokens: usize,
+        /// Tokens that the cache holds.
+        limit: usize,
     },
     /// A constraint cannot be kept.
     #[error("the answer cannot keep to its format: {reason}")]

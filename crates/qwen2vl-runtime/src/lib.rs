@@ -13,6 +13,7 @@ pub mod library;
 mod logits;
 mod model;
 mod native;
+mod paged;
 mod plan;
 mod sampler;
 mod score;
@@ -20,7 +21,9 @@ mod sequences;
 mod vision;
 
 pub use cancel::CancelToken;
-pub use config::{EngineOptions, ModelConfig, ModelFiles, Precision, TextConfig, VisionConfig};
+pub use config::{
+    EngineKind, EngineOptions, KvCachePrecision, ModelConfig, ModelFiles, Precision, TextConfig, VisionConfig,
+};
 pub use engine::Engine;
 pub use error::Error;
 pub use generate::{FinishReason, Generation, OnToken, generate};

@@ -49,6 +49,11 @@ pub trait LanguageSession {
     /// Forgets all but the first `past_tokens` tokens of the first row, which alone is left. Does nothing to a session of
     /// one row that has no more.
     fn rewind(&mut self, past_tokens: usize);
+
+    /// Tokens of the last prefill that were computed for another session before, and not again.
+    fn found_tokens(&self) -> usize {
+        0
+    }
 }
 
 /// What narrows the choice of tokens while an answer grows, as a grammar does. The runtime knows no text.

@@ -12,31 +12,23 @@ use crate::{
     CancelToken, EngineOptions, Error, LanguageSession, ModelConfig, ModelFiles, Prompt, VisionEmbeddings,
 };
 
-/// The text embeddings and the language model.
-pub(crate) struct LanguageModel {
+/// The language model with OpenVINO's own state, and the model that embeds tokens.
+pub(crate) struct StatefulLanguageModel {
     text_embeddings: Compiled,
     language_model: Compiled,
     config: ModelConfig,
     prefill_chunk_tokens: usize,
 }
 
-impl LanguageModel {
+impl StatefulLanguageModel {
     pub(crate) fn load(
         native: &mut Native,
+        text_embeddings: Compiled,
         files: &ModelFiles,
         config: &ModelConfig,
         options: &EngineOptions,
     ) -> Result<Self, Error> {
         let hidden = Some(config.text.hidden_size);
-        let text_embeddings = native.compile(
-            "text_embeddings",
-            &files.text_embeddings,
-            &files.text_embeddings.with_extension("bin"),
-            |signature| {
-                signature.expect_inputs(&[(Port::Only, Element::I64, &[None, None])])?;
-                signature.expect_output(Port::Only, &[None, None, hidden])
-            },
-        )?;
         let weights = files.language_model.with_extension("bin");
         let adapted = adapted_graph(&files.language_model, &weights, options.cache_dir.as_deref());
         let graph = adapted.as_deref().unwrap_or(&files.language_model);
@@ -114,7 +106,7 @@ fn adapted_graph(xml_path: &Path, weights: &Path, cache_dir: Option<&Path>) -> O
 
 /// One conversation: the requests hold its state.
 pub(crate) struct StatefulSession<'m> {
-    model: &'m LanguageModel,
+    model: &'m StatefulLanguageModel,
     text_embeddings: Request,
     language_model: Request,
     cache: CacheSlots,

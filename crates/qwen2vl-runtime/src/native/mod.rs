@@ -7,10 +7,11 @@
 mod request;
 mod signature;
 
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openvino::{Core, DeviceType, RwPropertyKey};
+use qwen2vl_shim::Shim;
 
 pub(crate) use request::Request;
 pub(crate) use signature::{Element, Port, Signature};
@@ -22,6 +23,8 @@ pub(crate) struct Native {
     core: Core,
     device: String,
     caches: bool,
+    library: PathBuf,
+    cache_dir: Option<PathBuf>,
 }
 
 impl Native {
@@ -32,7 +35,13 @@ impl Native {
         warn_if_untested(&location);
         let core = Core::new()
             .map_err(|e| Error::OpenVino { action: "start".to_owned(), message: e.to_string() })?;
-        let mut native = Self { core, device: options.device.clone(), caches: false };
+        let mut native = Self {
+            core,
+            device: options.device.clone(),
+            caches: false,
+            library: location.path,
+            cache_dir: options.cache_dir.clone(),
+        };
         native.check_device()?;
         native.configure(options)?;
         Ok(native)
@@ -87,6 +96,13 @@ impl Native {
         let device = DeviceType::from(self.device.as_str());
         let action = format!("set {}={value} for {}", key.as_ref(), self.device);
         self.core.set_property(&device, key, value).map_err(|e| failed(&action, &e))
+    }
+
+    /// What the C API has no call for; built at the first use.
+    pub(crate) fn shim(&self) -> Result<Arc<Shim>, Error> {
+        // Without a cache folder it is built again by every process.
+        let folder = self.cache_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("qwen2vl"));
+        Ok(Shim::start(&self.library, &folder)?)
     }
 
     /// Reads an IR and compiles it.

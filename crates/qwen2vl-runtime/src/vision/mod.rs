@@ -6,9 +6,12 @@
 
 mod rotary;
 
+use std::sync::Arc;
+
 use qwen2vl_types::GridThw;
 
 use crate::native::{Compiled, Element, Native, Port};
+use crate::paged::{Kind, Turns};
 use crate::{Error, ModelConfig, ModelFiles};
 
 /// Patches embedded in one call: bounds the copy that an inference input is.
@@ -32,6 +35,11 @@ impl VisionEmbeddings {
         &self.data
     }
 
+    /// Writes the values of token `row`, `[hidden_size]`.
+    pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.data[row * self.hidden_size..][..self.hidden_size]);
+    }
+
     /// Values per token.
     pub fn hidden_size(&self) -> usize {
         self.hidden_size
@@ -43,10 +51,16 @@ pub(crate) struct VisionEncoder {
     patch_embed: Compiled,
     merger: Compiled,
     config: ModelConfig,
+    turns: Arc<Turns>,
 }
 
 impl VisionEncoder {
-    pub(crate) fn load(native: &mut Native, files: &ModelFiles, config: &ModelConfig) -> Result<Self, Error> {
+    pub(crate) fn load(
+        native: &mut Native,
+        files: &ModelFiles,
+        config: &ModelConfig,
+        turns: &Arc<Turns>,
+    ) -> Result<Self, Error> {
         let width = config.vision.hidden_size;
         let patch_len = config.geometry.patch_len();
         let patch_embed = native.compile(
@@ -73,7 +87,7 @@ impl VisionEncoder {
                 signature.expect_output(Port::Only, &[None, Some(hidden)])
             },
         )?;
-        Ok(Self { patch_embed, merger, config: config.clone() })
+        Ok(Self { patch_embed, merger, config: config.clone(), turns: Arc::clone(turns) })
     }
 
     /// Encodes one image or video.
@@ -127,6 +141,7 @@ impl VisionEncoder {
     }
 
     fn encode_frame(&self, pixels: &[f32], grid: GridThw, out: &mut Vec<f32>) -> Result<(), Error> {
+        let _turn = self.turns.take(Kind::Vision);
         let n = grid.n_patches();
         let width = self.config.vision.hidden_size;
         // Fresh requests, so that their buffers, sized for this image, do not outlive it.

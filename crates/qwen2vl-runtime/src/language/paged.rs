@@ -1,0 +1,201 @@
+//! The language model with paged attention: OpenVINO's `SDPAToPagedAttention` on the exported graph, by the shim.
+
+use std::path::Path;
+
+use qwen2vl_shim::{CompileOptions, Element as ShimElement, Request as ShimRequest, Shim};
+
+use crate::native::{Port, Request};
+use crate::paged::{Limits, PagedModel, Step};
+use crate::{EngineOptions, Error, KvCachePrecision, ModelConfig, ModelFiles, Precision};
+
+/// Inputs whose names begin so are the KV cache's tensors.
+const CACHES: [&str; 2] = ["key_cache.", "value_cache."];
+
+/// The model, one request of it, and the cache's memory.
+pub(crate) struct PagedLanguageModel {
+    text_embeddings: Request,
+    request: ShimRequest,
+    block_tokens: usize,
+    n_blocks: usize,
+    hidden_size: usize,
+    vocab_size: usize,
+}
+
+impl PagedLanguageModel {
+    /// Compiles it. `text_embeddings` is a request of the model that embeds tokens.
+    pub(crate) fn load(
+        shim: &std::sync::Arc<Shim>,
+        text_embeddings: Request,
+        files: &ModelFiles,
+        config: &ModelConfig,
+        options: &EngineOptions,
+    ) -> Result<(Self, Limits), Error> {
+        let properties = properties(options, config);
+        let weights = files.language_model.with_extension("bin");
+        let model = shim.compile(&CompileOptions {
+            xml: text(&files.language_model)?,
+            weights: text(&weights)?,
+            device: &options.device,
+            properties: &properties,
+            paged: true,
+        })?;
+        let caches: Vec<_> = model
+            .inputs()?
+            .into_iter()
+            .filter(|port| CACHES.iter().any(|prefix| port.name.starts_with(prefix)))
+            .collect();
+        let mismatch = |detail: String| Error::ModelMismatch { model: "language_model", detail };
+        let mut block_bytes = 0;
+        for port in &caches {
+            let dims = port.dims.get(1..).unwrap_or_default();
+            let values = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d)?));
+            let values =
+                values.filter(|n| *n > 0 && port.element != ShimElement::Other).ok_or_else(|| {
+                    mismatch(format!(
+                        "{} has shape {:?}, expected a fixed one per block",
+                        port.name, port.dims
+                    ))
+                })?;
+            block_bytes += values * port.element.bytes();
+        }
+        let block_tokens = block_tokens(&caches).ok_or_else(|| mismatch("it has no KV cache".to_owned()))?;
+        let blocks = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX) / block_bytes.max(1);
+        let n_blocks = blocks(options.kv_cache_bytes).clamp(1, i32::MAX as usize / block_tokens);
+        let mut request = model.request()?;
+        for port in &caches {
+            let rest = port.dims[1..].iter().map(|d| d.unwrap_or(0));
+            let dims: Vec<usize> = std::iter::once(n_blocks).chain(rest).collect();
+            request.set_zeros(&port.name, port.element, &dims)?;
+        }
+        let limits = Limits {
+            block_tokens,
+            n_blocks,
+            max_kept: blocks(options.prefix_cache_bytes).min(n_blocks),
+            step_tokens: options.prefill_chunk_tokens,
+            vocab_size: config.vocab_size,
+        };
+        let loaded = Self {
+            text_embeddings,
+            request,
+            block_tokens,
+            n_blocks,
+            hidden_size: config.text.hidden_size,
+            vocab_size: config.vocab_size,
+        };
+        Ok((loaded, limits))
+    }
+
+    /// Embeds the step's tokens, with images and videos in their places.
+    fn embed(&mut self, step: &Step) -> Result<(), Error> {
+        let (n, hidden) = (step.ids.len(), self.hidden_size);
+        self.text_embeddings.set_i64(Port::Only, &[1, n], |input| {
+            for (value, &id) in input.iter_mut().zip(&step.ids) {
+                *value = i64::from(id);
+            }
+        })?;
+        self.text_embeddings.infer()?;
+        let (embeddings, request) = (&mut self.text_embeddings, &mut self.request);
+        request.set("inputs_embeds", &[n, hidden], |input: &mut [f32]| {
+            embeddings.read_f32(Port::Only, |dims, values| {
+                if values.len() != input.len() {
+                    let detail = format!("it returned shape {dims:?}, expected [1, {n}, {hidden}]");
+                    return Err(Error::ModelMismatch { model: "text_embeddings", detail });
+                }
+                input.copy_from_slice(values);
+                Ok(())
+            })??;
+            for placed in &step.placed {
+                for i in 0..placed.n {
+                    let at = (placed.start + i) * hidden;
+                    placed.embeddings.copy_row(placed.first_row + i, &mut input[at..at + hidden]);
+                }
+            }
+            Ok(())
+        })?
+    }
+
+    fn set_i32(&mut self, name: &str, values: &[i32]) -> Result<(), Error> {
+        self.request.set(name, &[values.len()], |input: &mut [i32]| input.copy_from_slice(values))?;
+        Ok(())
+    }
+}
+
+impl PagedModel for PagedLanguageModel {
+    fn block_tokens(&self) -> usize {
+        self.block_tokens
+    }
+
+    fn forward(&mut self, step: &Step) -> Result<&[f32], Error> {
+        self.request.copy_parts(self.n_blocks, &step.copies);
+        self.embed(step)?;
+        let n = step.ids.len();
+        self.request.set("position_ids", &[3, n], |input: &mut [i64]| {
+            for (axis, positions) in input.chunks_exact_mut(n).zip(&step.positions) {
+                axis.copy_from_slice(positions);
+            }
+        })?;
+        self.set_i32("past_lens", &step.past_lens)?;
+        self.set_i32("subsequence_begins", &step.subsequence_begins)?;
+        self.set_i32("block_indices", &step.block_indices)?;
+        self.set_i32("block_indices_begins", &step.block_indices_begins)?;
+        let longest = step.max_context_len();
+        self.request.set("max_context_len", &[], |input: &mut [i32]| input.fill(longest))?;
+        // One row of logits at least: an empty product is a case of its own.
+        let wanted = if step.logits_indices.is_empty() { &[0][..] } else { &step.logits_indices };
+        self.request
+            .set("logits_indices", &[wanted.len()], |input: &mut [i64]| input.copy_from_slice(wanted))?;
+        self.request.infer()?;
+        let (dims, logits) = self.request.output("logits")?;
+        let want = wanted.len() * self.vocab_size;
+        if logits.len() != want {
+            let detail = format!("it returned logits of shape {dims:?}, expected {want} values");
+            return Err(Error::ModelMismatch { model: "language_model", detail });
+        }
+        Ok(&logits[..step.logits_indices.len() * self.vocab_size])
+    }
+}
+
+/// Values that share a scale in a cache of 8 bits.
+const KEY_GROUP: usize = 32;
+
+fn properties(options: &EngineOptions, config: &ModelConfig) -> Vec<(&'static str, String)> {
+    let mut properties = Vec::new();
+    let mut set = |key, value: &str| properties.push((key, value.to_owned()));
+    if let Some(threads) = options.threads {
+        set("INFERENCE_NUM_THREADS", &threads.to_string());
+    }
+    if options.precision == Precision::F32 {
+        set("INFERENCE_PRECISION_HINT", "f32");
+        set("DYNAMIC_QUANTIZATION_GROUP_SIZE", "0");
+    }
+    match (options.kv_cache_precision, options.precision) {
+        (KvCachePrecision::F32, _) | (KvCachePrecision::Auto, Precision::F32) => {
+            set("KV_CACHE_PRECISION", "f32")
+        }
+        (KvCachePrecision::F16, _) => set("KV_CACHE_PRECISION", "f16"),
+        (KvCachePrecision::U8, _) | (KvCachePrecision::Auto, Precision::Fast) => {
+            set("KV_CACHE_PRECISION", "u8");
+            // Each token by itself: by channel, as is the default, tokens of a block share scales, and what a key becomes
+            // depends on which tokens came in the same step.
+            set("KEY_CACHE_QUANT_MODE", "BY_TOKEN");
+            if config.text.head_dim.is_multiple_of(KEY_GROUP) {
+                set("KEY_CACHE_GROUP_SIZE", &KEY_GROUP.to_string());
+            }
+        }
+    }
+    properties
+}
+
+/// Tokens of a block: the third dimension of a value cache, whose quantized rows carry scales of their own beside the
+/// values; keys have theirs in further rows.
+fn block_tokens(caches: &[qwen2vl_shim::Port]) -> Option<usize> {
+    let values = caches.iter().find(|port| port.name.starts_with(CACHES[1]))?;
+    values.dims.get(2).copied().flatten().filter(|n| *n > 0)
+}
+
+fn text(path: &Path) -> Result<&str, Error> {
+    path.to_str().ok_or_else(|| Error::ModelFile {
+        path: path.to_owned(),
+        reason: "the path is not valid UTF-8, which OpenVINO needs".to_owned(),
+    })
+}

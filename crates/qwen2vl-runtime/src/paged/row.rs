@@ -1,0 +1,236 @@
+//! One row of a conversation: its tokens, and the blocks that hold what was computed of them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use qwen2vl_types::TokenId;
+use sha2::{Digest, Sha256};
+
+use super::blocks::{BlockHash, BlockId, BlockPool};
+use crate::{Error, ModelConfig, Prompt, VisionEmbeddings};
+
+/// A prompt that outlives its request: rows share it, and it can be computed again.
+#[derive(Debug, Default)]
+pub(crate) struct PromptTokens {
+    ids: Vec<TokenId>,
+    positions: [Vec<i64>; 3],
+    /// Where rows of embeddings stand in place of tokens, in order.
+    placed: Vec<Placed>,
+}
+
+/// Rows `first_row..` of embeddings in place of the tokens `start..start + n`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Placed {
+    pub start: usize,
+    pub n: usize,
+    pub embeddings: VisionEmbeddings,
+    pub first_row: usize,
+}
+
+impl Placed {
+    /// The part of it within some tokens.
+    fn within(&self, tokens: &Range<usize>) -> Self {
+        let start = self.start.max(tokens.start);
+        let end = (self.start + self.n).min(tokens.end);
+        Self {
+            start,
+            n: end.saturating_sub(start),
+            embeddings: self.embeddings.clone(),
+            first_row: self.first_row + start - self.start,
+        }
+    }
+}
+
+impl PromptTokens {
+    /// A prompt whose first `past` tokens are those of `before`.
+    pub(crate) fn new(
+        prompt: &Prompt<'_>,
+        past: usize,
+        before: &Self,
+        config: &ModelConfig,
+    ) -> Result<Self, Error> {
+        check(prompt, past, config)?;
+        let mut placed: Vec<Placed> =
+            before.placed.iter().filter(|p| p.start + p.n <= past).cloned().collect();
+        let kinds = [(config.image_token_id, prompt.images), (config.video_token_id, prompt.videos)];
+        for (pad, embeddings) in kinds {
+            let mut pads = (past..prompt.input_ids.len()).filter(|i| prompt.input_ids[*i] == pad);
+            for embeddings in embeddings {
+                for (row, start) in pads.by_ref().take(embeddings.n_tokens()).enumerate() {
+                    match placed.last_mut() {
+                        Some(last) if row > 0 && last.start + last.n == start => last.n += 1,
+                        _ => placed.push(Placed {
+                            start,
+                            n: 1,
+                            embeddings: embeddings.clone(),
+                            first_row: row,
+                        }),
+                    }
+                }
+            }
+        }
+        placed.sort_by_key(|p| p.start);
+        Ok(Self { ids: prompt.input_ids.to_vec(), positions: prompt.position_ids.clone(), placed })
+    }
+
+    /// The embeddings in place of some of the tokens.
+    fn placed(&self, tokens: Range<usize>) -> impl Iterator<Item = Placed> + '_ {
+        let first = self.placed.partition_point(|p| p.start + p.n <= tokens.start);
+        let end = tokens.end;
+        self.placed[first..].iter().take_while(move |p| p.start < end).map(move |p| p.within(&tokens))
+    }
+}
+
+fn check(prompt: &Prompt<'_>, past_tokens: usize, config: &ModelConfig) -> Result<(), Error> {
+    let ids = prompt.input_ids.len();
+    if past_tokens >= ids {
+        return Err(Error::NothingToRun { prompt_tokens: ids, past_tokens });
+    }
+    if let Some(axis) = prompt.position_ids.iter().find(|axis| axis.len() != ids) {
+        return Err(Error::Positions { ids, positions: axis.len() });
+    }
+    if let Some(&id) = prompt.input_ids.iter().find(|&&id| id as usize >= config.vocab_size) {
+        return Err(Error::TokenId { id, vocab_size: config.vocab_size });
+    }
+    let kinds =
+        [("image", config.image_token_id, prompt.images), ("video", config.video_token_id, prompt.videos)];
+    for (kind, pad, embeddings) in kinds {
+        let placeholders = prompt.input_ids[past_tokens..].iter().filter(|&&id| id == pad).count();
+        let rows = embeddings.iter().map(VisionEmbeddings::n_tokens).sum();
+        if placeholders != rows {
+            return Err(Error::Placeholders { kind, placeholders, rows });
+        }
+    }
+    Ok(())
+}
+
+/// One row. `computed` of its tokens lie in `blocks`, in order; the others are still to be run.
+#[derive(Debug, Default)]
+pub(crate) struct Row {
+    prompt: Arc<PromptTokens>,
+    /// Tokens of the prompt that the row has: all, unless it was taken back.
+    prompt_len: usize,
+    /// What was generated: tokens and their positions, the same on all axes.
+    tail: Vec<(TokenId, i64)>,
+    pub(crate) computed: usize,
+    pub(crate) blocks: Vec<BlockId>,
+    /// Of the full blocks' contents, as far as they were asked for.
+    hashes: Vec<BlockHash>,
+    /// Of the computed tokens those that were found and not run.
+    pub(crate) found: usize,
+}
+
+impl Row {
+    pub(crate) fn len(&self) -> usize {
+        self.prompt_len + self.tail.len()
+    }
+
+    /// Tokens still to be run.
+    pub(crate) fn pending(&self) -> usize {
+        self.len() - self.computed
+    }
+
+    pub(crate) fn prompt(&self) -> &PromptTokens {
+        &self.prompt
+    }
+
+    /// Puts a prompt in place of the row's own, of which it begins with all tokens.
+    pub(crate) fn set_prompt(&mut self, prompt: PromptTokens) {
+        self.prompt_len = prompt.ids.len();
+        self.prompt = Arc::new(prompt);
+        self.tail.clear();
+    }
+
+    pub(crate) fn push(&mut self, token: TokenId, position: i64) {
+        self.tail.push((token, position));
+    }
+
+    /// The same row once more.
+    pub(crate) fn fork(&self, pool: &mut BlockPool) -> Self {
+        self.blocks.iter().for_each(|id| pool.hold(*id));
+        Self {
+            prompt: Arc::clone(&self.prompt),
+            prompt_len: self.prompt_len,
+            tail: self.tail.clone(),
+            computed: self.computed,
+            blocks: self.blocks.clone(),
+            hashes: self.hashes.clone(),
+            found: self.found,
+        }
+    }
+
+    /// Forgets all but the first `len` tokens.
+    pub(crate) fn truncate(&mut self, len: usize, pool: &mut BlockPool, block_tokens: usize) {
+        if len >= self.len() {
+            return;
+        }
+        self.tail.truncate(len.saturating_sub(self.prompt_len));
+        self.prompt_len = self.prompt_len.min(len);
+        self.computed = self.computed.min(len);
+        self.hashes.truncate(len / block_tokens);
+        let needed = self.computed.div_ceil(block_tokens);
+        self.blocks.drain(needed.min(self.blocks.len())..).for_each(|id| pool.release(id));
+    }
+
+    /// Gives all blocks back; what they held has to be computed again.
+    pub(crate) fn evict(&mut self, pool: &mut BlockPool) {
+        // The last first: what prompts begin with stays longest.
+        self.blocks.drain(..).rev().for_each(|id| pool.release(id));
+        self.computed = 0;
+    }
+
+    /// The hash of full block `index`.
+    pub(crate) fn hash(&mut self, index: usize, block_tokens: usize) -> BlockHash {
+        while self.hashes.len() <= index {
+            let start = self.hashes.len() * block_tokens;
+            let hash = self.hash_after(self.hashes.last().copied().unwrap_or_default(), start, block_tokens);
+            self.hashes.push(hash);
+        }
+        self.hashes[index]
+    }
+
+    /// Of tokens, positions and the embeddings in place of tokens, and of all that is before.
+    fn hash_after(&self, before: BlockHash, start: usize, n: usize) -> BlockHash {
+        let mut hash = Sha256::new();
+        hash.update(before);
+        for token in start..start + n {
+            hash.update(self.id(token).to_le_bytes());
+            for axis in 0..3 {
+                hash.update(self.position(axis, token).to_le_bytes());
+            }
+        }
+        let mut row = Vec::new();
+        for placed in self.placed(start..start + n) {
+            row.resize(placed.embeddings.hidden_size(), 0.0);
+            for i in 0..placed.n {
+                placed.embeddings.copy_row(placed.first_row + i, &mut row);
+                hash.update(((placed.start + i) as u64).to_le_bytes());
+                row.iter().for_each(|value| hash.update(value.to_le_bytes()));
+            }
+        }
+        let mut out = BlockHash::default();
+        let n = out.len();
+        out.copy_from_slice(&hash.finalize()[..n]);
+        out
+    }
+
+    pub(crate) fn id(&self, token: usize) -> TokenId {
+        match token.checked_sub(self.prompt_len) {
+            Some(in_tail) => self.tail[in_tail].0,
+            None => self.prompt.ids[token],
+        }
+    }
+
+    pub(crate) fn position(&self, axis: usize, token: usize) -> i64 {
+        match token.checked_sub(self.prompt_len) {
+            Some(in_tail) => self.tail[in_tail].1,
+            None => self.prompt.positions[axis][token],
+        }
+    }
+
+    /// The embeddings in place of some of the tokens.
+    pub(crate) fn placed(&self, tokens: Range<usize>) -> impl Iterator<Item = Placed> + '_ {
+        let end = tokens.end.min(self.prompt_len);
+        self.prompt.placed(tokens.start.min(end)..end)
+    }
+}

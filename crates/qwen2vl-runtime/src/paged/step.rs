@@ -1,0 +1,78 @@
+//! What goes through the model at once.
+
+use qwen2vl_types::TokenId;
+
+use super::blocks::BlockId;
+use super::row::{Placed, Row};
+use crate::Error;
+
+/// A language model with a KV cache in blocks.
+pub(crate) trait PagedModel: Send {
+    /// Tokens of a block.
+    fn block_tokens(&self) -> usize;
+
+    /// Copies blocks, then runs the step; the logits of `step.logits_indices`, `[n, vocab_size]`.
+    ///
+    /// # Errors
+    ///
+    /// What inference reports.
+    fn forward(&mut self, step: &Step) -> Result<&[f32], Error>;
+}
+
+/// Tokens of several rows, one row after the other, as the inputs of `PagedAttentionExtension` describe them.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct Step {
+    /// Blocks to copy before, from the first to the second.
+    pub copies: Vec<(BlockId, BlockId)>,
+    /// `T` of them.
+    pub ids: Vec<TokenId>,
+    /// Of each axis `T`.
+    pub positions: [Vec<i64>; 3],
+    /// Embeddings that replace those of tokens; `start` counts the step's tokens.
+    pub placed: Vec<Placed>,
+    /// Of each row the tokens that the cache holds.
+    pub past_lens: Vec<i32>,
+    /// Of each row its first token, and `T` at the end.
+    pub subsequence_begins: Vec<i32>,
+    /// The rows' blocks, one row after the other.
+    pub block_indices: Vec<i32>,
+    /// Of each row its first in `block_indices`, and their number at the end.
+    pub block_indices_begins: Vec<i32>,
+    /// Tokens whose logits are wanted.
+    pub logits_indices: Vec<i64>,
+}
+
+impl Step {
+    /// Adds the tokens `row.computed..row.computed + n`; the row's blocks have room for them.
+    pub(crate) fn push(&mut self, row: &Row, n: usize, wants_logits: bool) {
+        if self.subsequence_begins.is_empty() {
+            self.subsequence_begins.push(0);
+            self.block_indices_begins.push(0);
+        }
+        let tokens = row.computed..row.computed + n;
+        let first = self.ids.len();
+        let placed = row.placed(tokens.clone());
+        self.placed.extend(placed.map(|p| Placed { start: p.start - row.computed + first, ..p }));
+        self.past_lens.push(row.computed as i32);
+        self.ids.extend(tokens.clone().map(|t| row.id(t)));
+        for (axis, positions) in self.positions.iter_mut().enumerate() {
+            positions.extend(tokens.clone().map(|t| row.position(axis, t)));
+        }
+        self.block_indices.extend(row.blocks.iter().map(|id| *id as i32));
+        self.subsequence_begins.push(self.ids.len() as i32);
+        self.block_indices_begins.push(self.block_indices.len() as i32);
+        if wants_logits {
+            self.logits_indices.push(self.ids.len() as i64 - 1);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The longest row after the step.
+    pub(crate) fn max_context_len(&self) -> i32 {
+        let lens = self.subsequence_begins.windows(2).map(|pair| pair[1] - pair[0]);
+        lens.zip(&self.past_lens).map(|(n, past)| n + past).max().unwrap_or(0)
+    }
+}

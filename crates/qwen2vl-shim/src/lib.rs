@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+
+mod build;
+mod error;
+mod ffi;
+mod port;
+
+pub use error::Error;
+pub use ffi::{CompileOptions, Model, Request, Shim, Value};
+pub use port::{Element, Port};

@@ -1,0 +1,352 @@
+// What OpenVINO's C API has no call for, as a few C functions: graph passes before compiling (paged attention, logits of
+// asked positions only, matrix products by the caller's kernels on the weights as they lie in the file), and requests
+// whose tensors lie in the caller's memory. Compiled against OpenVINO's headers and loaded at run time.
+//
+// No exception leaves a function: what fails says why in `error` and returns null or non-zero.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <openvino/op/constant.hpp>
+#include <openvino/op/convert.hpp>
+#include <openvino/op/gather.hpp>
+#include <openvino/op/matmul.hpp>
+#include <openvino/op/multiply.hpp>
+#include <openvino/op/op.hpp>
+#include <openvino/op/reshape.hpp>
+#include <openvino/op/subtract.hpp>
+#include <openvino/openvino.hpp>
+#include <openvino/pass/sdpa_to_paged_attention.hpp>
+
+#define SHIM_API extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+constexpr uint32_t ABI = 1;
+
+// Weights of a matrix product, row-major `[n, k]`, each group of `group` values along k with a scale and maybe a zero point.
+struct Weights {
+    const void* data;
+    const void* scales;
+    const void* zero_points;
+    uint64_t n, k, group;
+    uint32_t kind;
+};
+
+enum Kind : uint32_t { U4 = 0, U8 = 1, I8 = 2, I4 = 3 };
+
+// The caller's matrix products. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
+// long as the caller's library is loaded.
+struct Kernels {
+    void* context;
+    void* (*prepare)(void* context, const Weights* weights);
+    void (*multiply)(void* context, void* prepared, const float* x, uint64_t m, float* out);
+    void (*release)(void* context, void* prepared);
+};
+
+struct Prepared {
+    Kernels kernels;
+    void* handle;
+    // Keeps the memory of weights, scales and zero points.
+    std::vector<std::shared_ptr<ov::op::v0::Constant>> constants;
+    ~Prepared() { kernels.release(kernels.context, handle); }
+};
+
+// `x [.., k] * weights^T -> [.., n]` by the caller's kernels.
+class CompressedMatMul : public ov::op::Op {
+public:
+    OPENVINO_OP("CompressedMatMul", "qwen2vl");
+
+    CompressedMatMul() = default;
+    CompressedMatMul(const ov::Output<ov::Node>& x, std::shared_ptr<Prepared> prepared, uint64_t n)
+        : Op({x}), m_prepared(std::move(prepared)), m_n(n) {
+        constructor_validate_and_infer_types();
+    }
+
+    void validate_and_infer_types() override {
+        auto shape = get_input_partial_shape(0);
+        shape[shape.rank().get_length() - 1] = static_cast<int64_t>(m_n);
+        set_output_type(0, ov::element::f32, shape);
+    }
+
+    std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
+        return std::make_shared<CompressedMatMul>(inputs.at(0), m_prepared, m_n);
+    }
+
+    bool visit_attributes(ov::AttributeVisitor& visitor) override {
+        visitor.on_attribute("n", m_n);
+        return true;
+    }
+
+    bool has_evaluate() const override { return true; }
+
+    bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
+        const auto& shape = inputs[0].get_shape();
+        auto out_shape = shape;
+        out_shape.back() = m_n;
+        outputs[0].set_shape(out_shape);
+        const uint64_t rows = ov::shape_size(shape) / std::max<size_t>(shape.back(), 1);
+        const auto& k = m_prepared->kernels;
+        k.multiply(k.context, m_prepared->handle, inputs[0].data<float>(), rows, outputs[0].data<float>());
+        return true;
+    }
+
+private:
+    std::shared_ptr<Prepared> m_prepared;
+    uint64_t m_n = 0;
+};
+
+template <typename T>
+std::shared_ptr<T> parent(const std::shared_ptr<ov::Node>& node, size_t input) {
+    return ov::as_type_ptr<T>(node->get_input_node_shared_ptr(input));
+}
+
+// The constant below any conversions.
+std::shared_ptr<ov::op::v0::Constant> constant_below(std::shared_ptr<ov::Node> node) {
+    while (ov::is_type<ov::op::v0::Convert>(node)) node = node->get_input_node_shared_ptr(0);
+    return ov::as_type_ptr<ov::op::v0::Constant>(node);
+}
+
+// Puts the caller's kernel in place of a product whose weights are `(q - zero_point) * scale`, as NNCF writes them.
+bool replace(const std::shared_ptr<ov::op::v0::MatMul>& matmul, const Kernels& kernels) {
+    if (matmul->get_transpose_a() || !matmul->get_transpose_b()) return false;
+    if (matmul->get_input_element_type(0) != ov::element::f32) return false;
+    const auto weight_shape = matmul->get_input_partial_shape(1);
+    const auto x_shape = matmul->get_input_partial_shape(0);
+    if (weight_shape.is_dynamic() || weight_shape.size() != 2 || x_shape.rank().is_dynamic()) return false;
+    auto node = matmul->get_input_node_shared_ptr(1);
+    while (ov::is_type<ov::op::v0::Convert>(node) || ov::is_type<ov::op::v1::Reshape>(node))
+        node = node->get_input_node_shared_ptr(0);
+    const auto multiply = ov::as_type_ptr<ov::op::v1::Multiply>(node);
+    if (!multiply) return false;
+    const auto scales = constant_below(multiply->get_input_node_shared_ptr(1));
+    auto quantized = multiply->get_input_node_shared_ptr(0);
+    std::shared_ptr<ov::op::v0::Constant> zero_points;
+    if (const auto subtract = ov::as_type_ptr<ov::op::v1::Subtract>(quantized)) {
+        zero_points = constant_below(subtract->get_input_node_shared_ptr(1));
+        if (!zero_points) return false;
+        quantized = subtract->get_input_node_shared_ptr(0);
+    }
+    const auto data = constant_below(quantized);
+    if (!data || !scales || scales->get_element_type() != ov::element::f16) return false;
+    Weights weights{};
+    const auto type = data->get_element_type();
+    if (type == ov::element::u4) weights.kind = U4;
+    else if (type == ov::element::u8) weights.kind = U8;
+    else if (type == ov::element::i8) weights.kind = I8;
+    else if (type == ov::element::i4) weights.kind = I4;
+    else return false;
+    weights.n = weight_shape[0].get_length();
+    weights.k = weight_shape[1].get_length();
+    const uint64_t n_scales = ov::shape_size(scales->get_shape());
+    if (n_scales == 0 || n_scales % weights.n != 0 || weights.k % (n_scales / weights.n) != 0) return false;
+    if (ov::shape_size(data->get_shape()) != weights.n * weights.k || data->get_shape()[0] != weights.n) return false;
+    if (zero_points && (zero_points->get_element_type() != type || ov::shape_size(zero_points->get_shape()) != n_scales))
+        return false;
+    weights.group = weights.k / (n_scales / weights.n);
+    weights.data = data->get_data_ptr();
+    weights.scales = scales->get_data_ptr();
+    weights.zero_points = zero_points ? zero_points->get_data_ptr() : nullptr;
+    void* handle = kernels.prepare(kernels.context, &weights);
+    if (!handle) return false;
+    auto prepared = std::make_shared<Prepared>();
+    prepared->kernels = kernels;
+    prepared->handle = handle;
+    prepared->constants = {data, scales};
+    if (zero_points) prepared->constants.push_back(zero_points);
+    const auto op = std::make_shared<CompressedMatMul>(matmul->input_value(0), prepared, weights.n);
+    op->set_friendly_name(matmul->get_friendly_name());
+    ov::replace_node(matmul, op);
+    return true;
+}
+
+// Lets the language model compute logits only of the rows that the new input `logits_indices [n]` names.
+void gather_before_logits(const std::shared_ptr<ov::Model>& model) {
+    auto node = model->output("logits").get_node_shared_ptr()->get_input_node_shared_ptr(0);
+    while (!ov::is_type<ov::op::v0::MatMul>(node)) {
+        OPENVINO_ASSERT(node->get_input_size() > 0, "no product computes the logits");
+        node = node->get_input_node_shared_ptr(0);
+    }
+    const auto indices = std::make_shared<ov::op::v0::Parameter>(ov::element::i64, ov::PartialShape{-1});
+    indices->set_friendly_name("logits_indices");
+    indices->get_output_tensor(0).set_names({"logits_indices"});
+    const auto axis = ov::op::v0::Constant::create(ov::element::i64, ov::Shape{}, {0});
+    const auto gather = std::make_shared<ov::op::v8::Gather>(node->input_value(0), indices, axis);
+    node->input(0).replace_source_output(gather);
+    model->add_parameters({indices});
+    model->validate_nodes_and_infer_types();
+}
+
+void write_error(char* error, size_t capacity, const std::string& text) {
+    if (capacity == 0) return;
+    const size_t n = std::min(capacity - 1, text.size());
+    std::memcpy(error, text.data(), n);
+    error[n] = 0;
+}
+
+struct Model {
+    ov::CompiledModel compiled;
+    uint64_t replaced = 0;
+};
+
+struct Request {
+    ov::InferRequest request;
+};
+
+ov::element::Type type_of(uint32_t code) {
+    static const ov::element::Type types[] = {ov::element::f32, ov::element::i64, ov::element::i32, ov::element::u8,
+                                              ov::element::i8,  ov::element::f16, ov::element::bf16, ov::element::u4};
+    OPENVINO_ASSERT(code < sizeof(types) / sizeof(types[0]), "unknown element type");
+    return types[code];
+}
+
+uint32_t code_of(const ov::element::Type& type) {
+    for (uint32_t code = 0; code < 8; ++code)
+        if (type_of(code) == type) return code;
+    return UINT32_MAX;
+}
+
+}  // namespace
+
+struct ShimProperty {
+    const char* key;
+    const char* value;
+};
+
+struct ShimOptions {
+    const char* xml;
+    const char* weights;
+    const char* device;
+    const ShimProperty* properties;
+    uint64_t n_properties;
+    // Whether attention becomes paged and logits are computed of asked rows only.
+    uint32_t paged;
+    // May be null.
+    const Kernels* kernels;
+};
+
+struct ShimPort {
+    char name[64];
+    uint32_t element;
+    uint32_t rank;
+    // -1 where open.
+    int64_t dims[8];
+};
+
+template <typename F>
+int guarded(char* error, uint64_t capacity, F&& work) {
+    try {
+        work();
+        return 0;
+    } catch (const std::exception& e) {
+        write_error(error, capacity, e.what());
+    } catch (...) {
+        write_error(error, capacity, "unknown exception");
+    }
+    return 1;
+}
+
+SHIM_API uint32_t q2v_abi() { return ABI; }
+
+SHIM_API void* q2v_core(char* error, uint64_t capacity) {
+    ov::Core* core = nullptr;
+    guarded(error, capacity, [&] { core = new ov::Core(); });
+    return core;
+}
+
+SHIM_API void q2v_core_free(void* core) { delete static_cast<ov::Core*>(core); }
+
+SHIM_API void* q2v_compile(void* core, const ShimOptions* options, uint64_t* replaced, char* error, uint64_t capacity) {
+    Model* result = nullptr;
+    guarded(error, capacity, [&] {
+        auto& ov_core = *static_cast<ov::Core*>(core);
+        const auto model = ov_core.read_model(options->xml, options->weights);
+        if (options->paged) {
+            ov::pass::SDPAToPagedAttention(false, false, false, false).run_on_model(model);
+            gather_before_logits(model);
+        }
+        auto owned = std::make_unique<Model>();
+        if (options->kernels) {
+            for (const auto& node : model->get_ordered_ops())
+                if (const auto matmul = ov::as_type_ptr<ov::op::v0::MatMul>(node))
+                    owned->replaced += replace(matmul, *options->kernels);
+            model->validate_nodes_and_infer_types();
+        }
+        ov::AnyMap properties;
+        for (uint64_t i = 0; i < options->n_properties; ++i)
+            properties[options->properties[i].key] = std::string(options->properties[i].value);
+        owned->compiled = ov_core.compile_model(model, options->device, properties);
+        *replaced = owned->replaced;
+        result = owned.release();
+    });
+    return result;
+}
+
+SHIM_API void q2v_model_free(void* model) { delete static_cast<Model*>(model); }
+
+// Describes an input or output; 1 when there is none of that index, 2 on failure.
+SHIM_API int q2v_port(void* model, int is_output, uint64_t index, ShimPort* port, char* error, uint64_t capacity) {
+    int missing = 0;
+    const int failed = guarded(error, capacity, [&] {
+        const auto& compiled = static_cast<Model*>(model)->compiled;
+        const auto& ports = is_output ? compiled.outputs() : compiled.inputs();
+        if (index >= ports.size()) {
+            missing = 1;
+            return;
+        }
+        const auto& found = ports[index];
+        const auto& names = found.get_names();
+        write_error(port->name, sizeof(port->name), names.empty() ? "" : *names.begin());
+        port->element = code_of(found.get_element_type());
+        const auto shape = found.get_partial_shape();
+        OPENVINO_ASSERT(shape.rank().is_static() && shape.size() <= 8, "a port of unknown rank");
+        port->rank = static_cast<uint32_t>(shape.size());
+        for (size_t i = 0; i < shape.size(); ++i) port->dims[i] = shape[i].is_static() ? shape[i].get_length() : -1;
+    });
+    return failed ? 2 : missing;
+}
+
+SHIM_API void* q2v_request(void* model, char* error, uint64_t capacity) {
+    Request* result = nullptr;
+    guarded(error, capacity, [&] { result = new Request{static_cast<Model*>(model)->compiled.create_infer_request()}; });
+    return result;
+}
+
+SHIM_API void q2v_request_free(void* request) { delete static_cast<Request*>(request); }
+
+// Binds the caller's memory to an input; it has to stay until another is bound or the request is freed. `name` may be
+// null where there is one input.
+SHIM_API int q2v_bind(void* request, const char* name, uint32_t element, const uint64_t* dims, uint64_t rank, void* data,
+                      char* error, uint64_t capacity) {
+    return guarded(error, capacity, [&] {
+        const ov::Tensor tensor(type_of(element), ov::Shape(dims, dims + rank), data);
+        auto& inner = static_cast<Request*>(request)->request;
+        if (name) inner.set_tensor(name, tensor);
+        else inner.set_input_tensor(tensor);
+    });
+}
+
+SHIM_API int q2v_infer(void* request, char* error, uint64_t capacity) {
+    return guarded(error, capacity, [&] { static_cast<Request*>(request)->request.infer(); });
+}
+
+// An f32 output; the memory is the request's, and valid until it runs again. `name` may be null where there is one output.
+SHIM_API int q2v_output(void* request, const char* name, const float** data, uint64_t* dims, uint64_t* rank, char* error,
+                        uint64_t capacity) {
+    return guarded(error, capacity, [&] {
+        auto& inner = static_cast<Request*>(request)->request;
+        const auto tensor = name ? inner.get_tensor(name) : inner.get_output_tensor();
+        OPENVINO_ASSERT(tensor.get_element_type() == ov::element::f32, "an output that is not f32");
+        const auto& shape = tensor.get_shape();
+        OPENVINO_ASSERT(shape.size() <= 8, "an output of more than 8 dimensions");
+        *rank = shape.size();
+        std::copy(shape.begin(), shape.end(), dims);
+        *data = tensor.data<const float>();
+    });
+}
