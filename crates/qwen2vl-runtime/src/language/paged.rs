@@ -15,7 +15,6 @@ const CACHES: [&str; 2] = ["key_cache.", "value_cache."];
 pub(crate) struct PagedLanguageModel {
     text_embeddings: Request,
     request: ShimRequest,
-    block_tokens: usize,
     n_blocks: usize,
     hidden_size: usize,
     vocab_size: usize,
@@ -77,7 +76,6 @@ impl PagedLanguageModel {
         let loaded = Self {
             text_embeddings,
             request,
-            block_tokens,
             n_blocks,
             hidden_size: config.text.hidden_size,
             vocab_size: config.vocab_size,
@@ -121,10 +119,6 @@ impl PagedLanguageModel {
 }
 
 impl PagedModel for PagedLanguageModel {
-    fn block_tokens(&self) -> usize {
-        self.block_tokens
-    }
-
     fn forward(&mut self, step: &Step) -> Result<&[f32], Error> {
         self.request.copy_parts(self.n_blocks, &step.copies);
         self.embed(step)?;

@@ -11,7 +11,11 @@
 mod blocks;
 mod row;
 mod scheduler;
+#[cfg(test)]
+mod scripted;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod step;
 mod turns;
 

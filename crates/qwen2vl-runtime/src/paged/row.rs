@@ -168,6 +168,11 @@ impl Row {
         self.prompt_len = self.prompt_len.min(len);
         self.computed = self.computed.min(len);
         self.hashes.truncate(len / block_tokens);
+        self.release_unused(pool, block_tokens);
+    }
+
+    /// Gives the blocks back that hold nothing computed.
+    pub(crate) fn release_unused(&mut self, pool: &mut BlockPool, block_tokens: usize) {
         let needed = self.computed.div_ceil(block_tokens);
         self.blocks.drain(needed.min(self.blocks.len())..).for_each(|id| pool.release(id));
     }

@@ -172,10 +172,24 @@ impl Scheduler {
     pub(crate) fn plan(&mut self) -> Option<Plan> {
         self.end_cancelled();
         self.suspects.retain(|id| self.sessions.get(id).is_some_and(|s| s.state == State::Working));
-        let order = match self.suspects.front() {
-            Some(suspect) => vec![*suspect],
-            None => self.order(),
-        };
+        while let Some(&suspect) = self.suspects.front() {
+            let plan = self.plan_for(&[suspect]);
+            if plan.is_some() {
+                return plan;
+            }
+            // Others have the blocks that it needs.
+            self.suspects.pop_front();
+        }
+        let order = self.order();
+        let plan = self.plan_for(&order);
+        if plan.is_none() {
+            self.end_hopeless(&order);
+        }
+        plan
+    }
+
+    /// A step of some of the sessions.
+    fn plan_for(&mut self, order: &[SessionId]) -> Option<Plan> {
         let decoding = order.iter().any(|id| self.is_decoding(*id));
         let mut plan = Plan { step: Step::default(), parts: Vec::new() };
         // A prompt's piece makes everybody wait for its end.
@@ -184,7 +198,7 @@ impl Scheduler {
             false => self.limits.step_tokens,
         };
         let mut planned = BTreeSet::new();
-        for &id in &order {
+        for &id in order {
             for row in 0..self.sessions[&id].rows.len() {
                 let most = if self.is_decoding(id) { usize::MAX } else { prompt_tokens };
                 let tokens = self.add(id, row, most, &planned, &mut plan);
@@ -197,7 +211,6 @@ impl Scheduler {
             }
         }
         if plan.parts.is_empty() {
-            self.end_hopeless(&order);
             return None;
         }
         self.counts.steps += 1;
@@ -375,10 +388,11 @@ impl Scheduler {
     /// Takes note of a step that failed. Whose fault it is shows when each of its sessions is run alone.
     pub(crate) fn failed(&mut self, plan: &Plan, error: Error) {
         let guilty: BTreeSet<SessionId> = plan.parts.iter().map(|part| part.session).collect();
-        // What it left in the cache is not to be trusted.
+        // What was computed before stays, so that a row gets as far again.
         for id in &guilty {
             if let Some(session) = self.sessions.get_mut(id) {
-                session.rows.iter_mut().for_each(|row| row.evict(&mut self.pool));
+                let size = self.limits.block_tokens;
+                session.rows.iter_mut().for_each(|row| row.release_unused(&mut self.pool, size));
             }
         }
         match guilty.first() {

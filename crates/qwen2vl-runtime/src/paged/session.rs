@@ -233,3 +233,7 @@ impl Drop for PagedSession<'_> {
         self.engine.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -8,9 +8,6 @@ use crate::Error;
 
 /// A language model with a KV cache in blocks.
 pub(crate) trait PagedModel: Send {
-    /// Tokens of a block.
-    fn block_tokens(&self) -> usize;
-
     /// Copies blocks, then runs the step; the logits of `step.logits_indices`, `[n, vocab_size]`.
     ///
     /// # Errors
@@ -64,10 +61,6 @@ impl Step {
         if wants_logits {
             self.logits_indices.push(self.ids.len() as i64 - 1);
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ids.is_empty()
     }
 
     /// The longest row after the step.

@@ -1,0 +1,137 @@
+//! Sessions of several threads at once on a scripted model, each checked against a list of its tokens.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::paged::scripted::{ScriptedModel, VOCAB, config, expected};
+
+fn engine(n_blocks: usize, block_tokens: usize) -> PagedEngine {
+    let limits =
+        Limits { block_tokens, n_blocks, max_kept: n_blocks / 2, step_tokens: 24, vocab_size: VOCAB };
+    let model = Box::new(ScriptedModel::new(n_blocks, block_tokens));
+    PagedEngine::new(model, &config(), limits, Arc::default())
+}
+
+/// A session and the tokens that its rows should have.
+struct Checked<'e> {
+    session: PagedSession<'e>,
+    rows: Vec<Vec<TokenId>>,
+}
+
+impl Checked<'_> {
+    fn prefill(&mut self, tokens: &[TokenId]) {
+        let all: Vec<TokenId> = self.rows.first().into_iter().flatten().chain(tokens).copied().collect();
+        let positions: Vec<i64> = (0..all.len() as i64).collect();
+        let position_ids = [positions.clone(), positions.clone(), positions];
+        let prompt =
+            Prompt { input_ids: &all, position_ids: &position_ids, rope_delta: 0, images: &[], videos: &[] };
+        let logits = self.session.prefill(&prompt, &CancelToken::new()).unwrap().unwrap();
+        assert_eq!(logits, expected(&all));
+        self.rows = vec![all];
+    }
+
+    fn decode(&mut self, parents: &[usize], tokens: &[TokenId]) {
+        let position = self.rows[0].len() as i64;
+        let n = tokens.len() / parents.len();
+        self.rows = parents
+            .iter()
+            .zip(tokens.chunks(n))
+            .map(|(parent, new)| [&self.rows[*parent][..], new].concat())
+            .collect();
+        let logits = self.session.decode(parents, tokens, position).unwrap();
+        assert_eq!(logits, self.rows.iter().flat_map(|row| expected(row)).collect::<Vec<_>>());
+    }
+
+    fn rewind(&mut self, len: usize) {
+        self.session.rewind(len);
+        self.rows.truncate(1);
+        self.rows[0].truncate(len);
+        assert_eq!(self.session.past_tokens(), self.rows[0].len());
+    }
+}
+
+fn tokens(rng: &mut ChaCha8Rng, n: usize) -> Vec<TokenId> {
+    (0..n).map(|_| rng.random_range(0..37)).collect()
+}
+
+fn wander(engine: &PagedEngine, seed: u64, rounds: usize) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for _ in 0..rounds {
+        let mut checked = Checked { session: engine.session(), rows: Vec::new() };
+        // Half of a prompt is everybody's.
+        let mut prompt = (0..rng.random_range(1..40)).collect::<Vec<TokenId>>();
+        prompt.retain(|token| *token < 37);
+        let own = rng.random_range(1..10);
+        prompt.extend(tokens(&mut rng, own));
+        checked.prefill(&prompt);
+        for _ in 0..rng.random_range(0..12) {
+            match rng.random_range(0..10) {
+                0 => {
+                    let len = rng.random_range(0..=checked.rows[0].len());
+                    checked.rewind(len);
+                    let more = rng.random_range(1..20);
+                    let more = tokens(&mut rng, more);
+                    checked.prefill(&more);
+                }
+                _ => {
+                    let (children, n) = (rng.random_range(1..4), rng.random_range(1..4));
+                    let rows = checked.rows.len();
+                    let parents: Vec<usize> = (0..children).map(|_| rng.random_range(0..rows)).collect();
+                    let new = tokens(&mut rng, children * n);
+                    checked.decode(&parents, &new);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sessions_branch_and_are_taken_back_without_seeing_each_other() {
+    for (n_blocks, block_tokens) in [(400, 1), (64, 4), (16, 16), (300, 32)] {
+        let engine = engine(n_blocks, block_tokens);
+        std::thread::scope(|scope| {
+            for seed in 0..6 {
+                let engine = &engine;
+                scope.spawn(move || wander(engine, seed, 60));
+            }
+        });
+        let state = engine.lock();
+        state.scheduler.check().unwrap();
+        assert_eq!(state.scheduler.pool.available(), n_blocks, "nobody holds a block");
+        assert!(state.scheduler.counts.found > 0);
+    }
+}
+
+#[test]
+fn what_a_session_holds_is_computed_once_for_all() {
+    let engine = engine(64, 4);
+    let prompt: Vec<TokenId> = (0..30).collect();
+    let mut first = Checked { session: engine.session(), rows: Vec::new() };
+    first.prefill(&prompt);
+    let mut second = Checked { session: engine.session(), rows: Vec::new() };
+    second.prefill(&[&prompt[..], &[7, 8]].concat());
+    assert_eq!((first.session.found_tokens(), second.session.found_tokens()), (0, 28));
+    assert_eq!(engine.counts().0.run, 30 + 4);
+}
+
+#[test]
+fn a_cancelled_prompt_gives_its_blocks_back_and_tokens_that_do_not_fit_are_refused() {
+    let engine = engine(8, 4);
+    let cancel = CancelToken::new();
+    cancel.cancel();
+    let ids: Vec<TokenId> = (0..20).collect();
+    let positions: Vec<i64> = (0..20).collect();
+    let position_ids = [positions.clone(), positions.clone(), positions];
+    let prompt =
+        Prompt { input_ids: &ids, position_ids: &position_ids, rope_delta: 0, images: &[], videos: &[] };
+    let mut session = engine.session();
+    assert!(session.prefill(&prompt, &cancel).unwrap().is_none());
+    assert_eq!(engine.lock().scheduler.pool.available(), 8);
+    let mut checked = Checked { session: engine.session(), rows: Vec::new() };
+    checked.prefill(&ids);
+    // Five blocks are shared by both rows; each needs two more of its own for so many tokens.
+    let error = checked.session.decode(&[0, 0], &(0..24).collect::<Vec<_>>(), 20).unwrap_err();
+    let Error::CacheTooSmall { tokens: 64, limit: 32 } = error else { panic!("{error}") };
+    assert_eq!(engine.lock().scheduler.pool.available(), 8);
+}
