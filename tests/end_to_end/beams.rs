@@ -8,7 +8,7 @@ use qwen2vl_pipeline::{
 use qwen2vl_testkit::{check_all, golden, read_jsonl};
 use serde::Deserialize;
 
-use crate::set::{FP32, INT4, Item, SET, has_openvino};
+use crate::set::{ALONE, FP32, Item, SET, has_openvino};
 
 /// Logits of two implementations in f32 differ by up to 1e-3 (see `layers`), sums of them by a little more.
 const SCORE_TOLERANCE: f32 = 3e-3;
@@ -115,10 +115,10 @@ fn beams_are_the_same_in_a_batch_and_a_row_shows_what_was_asked_for() {
     }
     let asked =
         with(caption(), |options| (options.num_beams, options.num_return_sequences) = (Some(3), Some(2)));
-    let alone = INT4.run(&asked).unwrap();
-    let greedy = INT4.run(&caption()).unwrap();
+    let alone = ALONE.run(&asked).unwrap();
+    let greedy = ALONE.run(&caption()).unwrap();
     assert_eq!((greedy.score, &greedy.alternatives[..]), (None, &[][..]));
-    INT4.run_all([Ok(asked), Ok(caption())], &CancelToken::new(), |index, result| {
+    ALONE.run_all([Ok(asked), Ok(caption())], &CancelToken::new(), |index, result| {
         let annotation = result.unwrap();
         let row = serde_json::to_value(ResultRow::new("x", "y", "z", Ok(annotation.clone()))).unwrap();
         if index == 0 {
@@ -149,7 +149,7 @@ fn several_drawn_answers_differ_and_the_first_is_that_of_one() {
             (options.temperature, options.top_k, options.top_p) = (Some(6.0), Some(20), Some(1.0));
             (options.max_new_tokens, options.logprobs, options.seed) = (Some(12), Some(1), Some(1));
         });
-        INT4.run(&request).unwrap()
+        ALONE.run(&request).unwrap()
     };
     let (one, three) = (draw(1), draw(3));
     assert_eq!((&one.token_ids, one.alternatives.len()), (&three.token_ids, 0));

@@ -6,7 +6,7 @@ use qwen2vl_pipeline::{
     Annotation, CancelToken, Conversation, FinishReason, Message, Request, RequestOptions,
 };
 
-use crate::set::{FP32, INT4, Item, SET, has_openvino};
+use crate::set::{ALONE, FP32, INT4, Item, SET, has_openvino};
 
 /// The answer of a fresh run to all that was said before the last answer.
 fn fresh(conversation: &Conversation<'_>, turns: &[Request]) -> Annotation {
@@ -83,7 +83,7 @@ fn a_turn_that_fails_or_is_cancelled_at_once_leaves_the_conversation_as_it_was()
         return;
     }
     let images: Vec<&Item> = SET.iter().map(|(item, _)| item).filter(|i| i.images.len() == 1).collect();
-    let mut conversation = INT4.conversation().unwrap().system("Answer.");
+    let mut conversation = ALONE.conversation().unwrap().system("Answer.");
     conversation.ask(&images[0].request()).unwrap();
     let said = conversation.messages().to_vec();
 
@@ -104,7 +104,7 @@ fn a_turn_that_fails_or_is_cancelled_at_once_leaves_the_conversation_as_it_was()
 
     // What was cancelled had the same tokens for another picture.
     let answer = conversation.ask(&images[2].request()).unwrap();
-    let mut undisturbed = INT4.conversation().unwrap().system("Answer.");
+    let mut undisturbed = ALONE.conversation().unwrap().system("Answer.");
     undisturbed.ask(&images[0].request()).unwrap();
     let want = undisturbed.ask(&images[2].request()).unwrap();
     assert_eq!((answer.token_ids, answer.cached_tokens), (want.token_ids, want.cached_tokens));
@@ -115,7 +115,7 @@ fn a_cancelled_answer_keeps_its_words_and_reset_forgets_all() {
     if !has_openvino() {
         return;
     }
-    let mut conversation = INT4.conversation().unwrap();
+    let mut conversation = ALONE.conversation().unwrap();
     let turn = SET.iter().find(|(item, golden)| item.images.len() == 1 && golden.int4.ids.len() > 3).unwrap();
     let whole = conversation.ask(&turn.0.request()).unwrap();
     conversation.reset();

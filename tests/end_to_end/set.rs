@@ -90,6 +90,12 @@ pub fn annotator(package: ModelPackage) -> Annotator {
 pub static INT4: LazyLock<Annotator> =
     LazyLock::new(|| annotator(package(&qwen2vl_testkit::demo_model_dir())));
 
+/// The same with nothing shared between requests, so that what a conversation computes does not depend on other tests.
+pub static ALONE: LazyLock<Annotator> = LazyLock::new(|| {
+    let package = package(&qwen2vl_testkit::demo_model_dir());
+    Annotator::builder().package(package).precision(Precision::F32).prefix_cache_bytes(0).build().unwrap()
+});
+
 /// The fp32 export.
 pub static FP32: LazyLock<Annotator> =
     LazyLock::new(|| annotator(package(&qwen2vl_testkit::demo_model_fp32_dir())));

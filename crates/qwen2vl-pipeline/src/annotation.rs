@@ -77,7 +77,7 @@ pub struct Annotation {
     pub complete: Option<bool>,
     /// Tokens of the prompt, media included.
     pub prompt_tokens: usize,
-    /// Of these, tokens that were not computed because a conversation held them already.
+    /// Of these, tokens that were not computed: a conversation held them already, or an earlier request began with them.
     pub cached_tokens: usize,
     /// Images, then videos, as the model saw them; in a conversation those of all turns.
     pub media: Vec<MediaInfo>,

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use qwen2vl_package::ModelPackage;
 use qwen2vl_preprocess::{AlphaMode, DecodeLimits, DecodeOptions};
-use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, MemoryPlan, Precision, available_memory_bytes};
+use qwen2vl_runtime::{
+    CancelToken, Engine, EngineKind, EngineOptions, EngineStats, KvCachePrecision, MemoryPlan, Precision,
+    available_memory_bytes,
+};
 use qwen2vl_tokenizer::Message;
 
 use crate::answer::Asked;
@@ -23,7 +26,11 @@ pub struct AnnotatorBuilder {
     cache_root: Option<PathBuf>,
     decode: DecodeOptions,
     defaults: RequestOptions,
+    concurrency: Option<usize>,
 }
+
+/// Requests of [`Annotator::run_all`] that are answered at once.
+const DEFAULT_CONCURRENCY: usize = 16;
 
 impl AnnotatorBuilder {
     /// The model: an OpenVINO export folder, or a zip of one.
@@ -51,6 +58,43 @@ impl AnnotatorBuilder {
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.engine.threads = Some(threads);
+        self
+    }
+
+    /// How many requests [`Annotator::run_all`] answers at once, at least 1; 16 if not set. Each has a KV cache of its own
+    /// within the engine's. Has no effect with [`qwen2vl_runtime::EngineKind::Stateful`].
+    #[must_use]
+    pub fn concurrency(mut self, requests: usize) -> Self {
+        self.concurrency = Some(requests);
+        self
+    }
+
+    /// Which implementation runs the language model.
+    #[must_use]
+    pub fn engine(mut self, kind: EngineKind) -> Self {
+        self.engine.engine = kind;
+        self
+    }
+
+    /// How keys and values are kept.
+    #[must_use]
+    pub fn kv_cache_precision(mut self, precision: KvCachePrecision) -> Self {
+        self.engine.kv_cache_precision = precision;
+        self
+    }
+
+    /// The most memory of the KV cache, bytes; 1 GiB if not set.
+    #[must_use]
+    pub fn kv_cache_bytes(mut self, bytes: u64) -> Self {
+        self.engine.kv_cache_bytes = bytes;
+        self
+    }
+
+    /// The most of the KV cache that is kept for prompts to come which begin as earlier ones did, bytes; 256 MiB if not
+    /// set; with 0 requests share nothing.
+    #[must_use]
+    pub fn prefix_cache_bytes(mut self, bytes: u64) -> Self {
+        self.engine.prefix_cache_bytes = bytes;
         self
     }
 
@@ -125,6 +169,14 @@ impl AnnotatorBuilder {
     /// [`Error::NoModel`], [`Error::Package`] for a package that cannot be read, [`Error::Runtime`] without a usable
     /// OpenVINO or for a model that does not compile.
     pub fn build(self) -> Result<Annotator, Error> {
+        if self.concurrency == Some(0) {
+            return Err(qwen2vl_runtime::Error::InvalidOption {
+                name: "concurrency",
+                value: "0".to_owned(),
+                allowed: "1 or more".into(),
+            }
+            .into());
+        }
         let cache_root = match self.cache_root {
             Some(root) => root,
             None => qwen2vl_package::cache_root()?,
@@ -142,6 +194,7 @@ impl AnnotatorBuilder {
             engine,
             defaults: self.defaults,
             formats: Formats::default(),
+            concurrency: self.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
         })
     }
 }
@@ -155,6 +208,7 @@ pub struct Annotator {
     pub(crate) engine: Engine,
     pub(crate) defaults: RequestOptions,
     pub(crate) formats: Formats,
+    pub(crate) concurrency: usize,
 }
 
 impl Annotator {
@@ -166,6 +220,11 @@ impl Annotator {
     /// What happens before inference.
     pub fn processor(&self) -> &Processor {
         &self.processor
+    }
+
+    /// What the engine did since it was loaded.
+    pub fn engine_stats(&self) -> EngineStats {
+        self.engine.stats()
     }
 
     /// Asks a question about an image.

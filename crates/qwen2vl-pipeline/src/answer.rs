@@ -87,8 +87,8 @@ impl Annotator {
     ) -> Result<Annotation, Error> {
         let Asked { options, prepared, .. } = asked;
         let package = self.processor.package();
-        let cached_tokens = session.past_tokens();
-        let prompt = self.prompt(&prepared.encoded, cached_tokens, embeddings);
+        let past_tokens = session.past_tokens();
+        let prompt = self.prompt(&prepared.encoded, past_tokens, embeddings);
         let tokenizer = self.processor.tokenizer();
         let constraint = self.constraint(options)?;
         let mut text = String::new();
@@ -115,6 +115,7 @@ impl Annotator {
             let _ = stop.push(&delta, &mut emit);
         }
         let _ = stop.finish(&mut emit);
+        let found_tokens = session.found_tokens();
         let generation = answers.remove(0);
         let alternatives = answers.into_iter().map(|answer| self.alternative(options, answer)).collect();
         let finish_reason = if stop.found() { FinishReason::Stop } else { generation.finish_reason };
@@ -129,7 +130,7 @@ impl Annotator {
             finish_reason,
             complete: options.format.as_ref().map(|_| finish_reason == FinishReason::Stop),
             prompt_tokens: prepared.encoded.input_ids.len(),
-            cached_tokens,
+            cached_tokens: past_tokens + found_tokens,
             media: prepared.media.clone(),
             warnings: prepared.warnings.iter().chain(&embeddings.warnings).cloned().collect(),
             times: Times {

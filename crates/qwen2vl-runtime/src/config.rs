@@ -122,7 +122,8 @@ pub struct EngineOptions {
     pub kv_cache_precision: KvCachePrecision,
     /// The most memory of the paged engine's KV cache, bytes. It is taken as conversations need it.
     pub kv_cache_bytes: u64,
-    /// The most of it that is kept for prompts to come which begin as earlier ones did; 0 keeps nothing.
+    /// The most of it that is kept for prompts to come which begin as earlier ones did; with 0
+    /// conversations share nothing.
     pub prefix_cache_bytes: u64,
     /// The most prompt tokens computed in one step. Longer prompts go through in pieces, which bounds the memory that
     /// the attention mask of a prefill needs; at least 1. Prompts of more than 4,096 tokens use smaller pieces.

@@ -8,7 +8,7 @@ use qwen2vl_types::{GridThw, TokenId};
 
 use crate::language::LanguageModel;
 use crate::native::Native;
-use crate::paged::Turns;
+use crate::paged::{Bulk, EngineStats, Turns};
 use crate::vision::VisionEncoder;
 use crate::{
     CancelToken, EngineOptions, Error, Generation, GenerationConfig, LanguageSession, ModelConfig,
@@ -92,6 +92,26 @@ impl Engine {
     /// [`Error::OpenVino`] when OpenVINO fails.
     pub fn session(&self) -> Result<Box<dyn LanguageSession + '_>, Error> {
         self.language.session()
+    }
+
+    /// Whether conversations of several threads run in the same steps. Where they do not, each is as fast as if it were
+    /// alone only when it is.
+    pub fn shares_steps(&self) -> bool {
+        matches!(self.language, LanguageModel::Paged(_))
+    }
+
+    /// As long as what is returned lives, images are encoded before the language model takes its next step: best for many
+    /// requests, and not for one that somebody waits for.
+    pub fn bulk(&self) -> Bulk<'_> {
+        self.turns.bulk()
+    }
+
+    /// What the engine did since it was loaded.
+    pub fn stats(&self) -> EngineStats {
+        match &self.language {
+            LanguageModel::Paged(engine) => engine.stats(),
+            LanguageModel::Stateful(_) => EngineStats::default(),
+        }
     }
 
     /// Answers a prompt; see [`generate`].

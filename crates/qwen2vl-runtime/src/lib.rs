@@ -30,6 +30,7 @@ pub use generate::{FinishReason, Generation, OnToken, generate};
 pub use generation_config::{EarlyStopping, GenerationConfig};
 pub use logits::{Logprobs, TokenLogprob};
 pub use model::{Constraint, LanguageSession, Prompt};
+pub use paged::{Bulk, EngineStats};
 pub use plan::{MemoryPlan, available_memory_bytes};
 pub use sampler::Sampler;
 pub use score::{LabelScore, LabelScores, ScoreOptions, score};

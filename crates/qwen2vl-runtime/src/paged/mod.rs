@@ -20,6 +20,8 @@ mod step;
 mod turns;
 
 pub(crate) use scheduler::Limits;
+pub use session::EngineStats;
 pub(crate) use session::PagedEngine;
 pub(crate) use step::{PagedModel, Step};
+pub use turns::Bulk;
 pub(crate) use turns::{Kind, Turns};

@@ -21,7 +21,7 @@ pub(crate) struct Limits {
     pub block_tokens: usize,
     /// Blocks there are.
     pub n_blocks: usize,
-    /// Blocks kept for their content when nobody holds them.
+    /// Blocks kept for their content when nobody holds them; with 0 nothing is shared between sessions.
     pub max_kept: usize,
     /// The most tokens of a step that no other session waits for.
     pub step_tokens: usize,
@@ -263,7 +263,7 @@ impl Scheduler {
         let size = self.limits.block_tokens;
         let (session, pool) = (self.sessions.get_mut(&id).expect("it is planned"), &mut self.pool);
         let row = &mut session.rows[row];
-        while row.computed % size == 0 && row.computed + size < row.len() {
+        while self.limits.max_kept > 0 && row.computed % size == 0 && row.computed + size < row.len() {
             let hash = row.hash(row.computed / size, size);
             let Some(block) = pool.find(&hash) else { return };
             row.blocks.push(block);
@@ -275,10 +275,10 @@ impl Scheduler {
 
     /// Whether an older session is about to compute the row's next block.
     fn computed_by_another(&mut self, id: SessionId, row: usize) -> bool {
-        let size = self.limits.block_tokens;
+        let Limits { block_tokens: size, max_kept, .. } = self.limits;
         let own = &mut self.session(id).0.rows[row];
         let (start, len) = (own.computed, own.len());
-        if start % size != 0 || start + size >= len {
+        if max_kept == 0 || start % size != 0 || start + size >= len {
             return false;
         }
         let wanted = own.hash(start / size, size);

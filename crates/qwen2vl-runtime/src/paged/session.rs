@@ -6,13 +6,31 @@ use std::time::{Duration, Instant};
 use qwen2vl_types::TokenId;
 
 use super::row::{PromptTokens, Row};
-use super::scheduler::{Counts, Limits, Scheduler, SessionId};
+use super::scheduler::{Limits, Scheduler, SessionId};
 use super::step::PagedModel;
 use super::turns::{Kind, Turns};
 use crate::{CancelToken, Error, LanguageSession, ModelConfig, Prompt};
 
 /// The longest wait for sessions that decide, so that they are in the next step.
 const MOST_PATIENCE: Duration = Duration::from_millis(20);
+
+/// What the paged engine did since it was loaded; zeros for the stateful one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineStats {
+    /// Calls of the language model.
+    pub steps: u64,
+    /// Tokens that it ran.
+    pub run_tokens: u64,
+    /// Tokens of prompts that were computed for an earlier request, and not again.
+    pub found_tokens: u64,
+    /// How often a conversation gave its blocks to others, to be computed again.
+    pub preempted: u64,
+    /// Time in the language model.
+    pub model: Duration,
+    /// Time of steps outside it: whose tokens go into it, and handing out logits.
+    pub scheduling: Duration,
+}
 
 struct State {
     scheduler: Scheduler,
@@ -64,10 +82,17 @@ impl PagedEngine {
         PagedSession { engine: self, id: self.lock().scheduler.open(), logits: Vec::new(), found: 0 }
     }
 
-    /// Counts, time in the model, time beside it.
-    pub(crate) fn counts(&self) -> (Counts, Duration, Duration) {
+    pub(crate) fn stats(&self) -> EngineStats {
         let state = self.lock();
-        (state.scheduler.counts, state.running, state.overhead)
+        let counts = state.scheduler.counts;
+        EngineStats {
+            steps: counts.steps,
+            run_tokens: counts.run,
+            found_tokens: counts.found,
+            preempted: counts.preempted,
+            model: state.running,
+            scheduling: state.overhead,
+        }
     }
 
     /// Has a session's pending tokens run; `Ok(false)` when cancelled.
@@ -101,6 +126,7 @@ impl PagedEngine {
             return state;
         };
         drop(state);
+        let planned = started.elapsed();
         let turn = self.turns.take(Kind::Step);
         let running = Instant::now();
         let result = model.forward(&plan.step);
@@ -114,7 +140,7 @@ impl PagedEngine {
         }
         state.last_step = took;
         state.running += took;
-        state.overhead += running.duration_since(started) + finishing.elapsed();
+        state.overhead += planned + finishing.elapsed();
         state.model = Some(model);
         self.changed.notify_all();
         state

@@ -112,7 +112,7 @@ fn what_a_session_holds_is_computed_once_for_all() {
     let mut second = Checked { session: engine.session(), rows: Vec::new() };
     second.prefill(&[&prompt[..], &[7, 8]].concat());
     assert_eq!((first.session.found_tokens(), second.session.found_tokens()), (0, 28));
-    assert_eq!(engine.counts().0.run, 30 + 4);
+    assert_eq!(engine.stats().run_tokens, 30 + 4);
 }
 
 #[test]

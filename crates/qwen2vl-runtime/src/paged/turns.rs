@@ -74,7 +74,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Bulk work in progress.
+/// Bulk work in progress, see [`crate::Engine::bulk`].
 pub struct Bulk<'t>(&'t Turns);
 
 impl Drop for Bulk<'_> {
