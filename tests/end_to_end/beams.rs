@@ -8,7 +8,7 @@ use qwen2vl_pipeline::{
 use qwen2vl_testkit::{check_all, golden, read_jsonl};
 use serde::Deserialize;
 
-use crate::set::{ALONE, FP32, Item, SET, has_openvino};
+use crate::set::{ALONE, FP32, INT4, Item, SET, has_openvino};
 
 /// Logits of two implementations in f32 differ by up to 1e-3 (see `layers`), sums of them by a little more.
 const SCORE_TOLERANCE: f32 = 3e-3;
