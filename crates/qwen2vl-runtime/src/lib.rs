@@ -35,4 +35,4 @@ pub use plan::{MemoryPlan, available_memory_bytes};
 pub use sampler::Sampler;
 pub use score::{LabelScore, LabelScores, ScoreOptions, score};
 pub use sequences::generate_all;
-pub use vision::VisionEmbeddings;
+pub use vision::{EmbeddingType, VisionEmbeddings};

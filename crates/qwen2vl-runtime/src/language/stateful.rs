@@ -159,9 +159,9 @@ impl LanguageSession for StatefulSession<'_> {
                 let rows = embeddings.chunks_exact_mut(config.text.hidden_size);
                 for (&id, row) in ids.iter().zip(rows) {
                     if id == config.image_token_id {
-                        row.copy_from_slice(images.take());
+                        images.take(row);
                     } else if id == config.video_token_id {
-                        row.copy_from_slice(videos.take());
+                        videos.take(row);
                     }
                 }
             })?;
@@ -301,14 +301,14 @@ impl<'a> Rows<'a> {
         Self { embeddings, row: 0 }
     }
 
-    fn take(&mut self) -> &'a [f32] {
+    /// Writes the next one.
+    fn take(&mut self, out: &mut [f32]) {
         while self.row == self.embeddings[0].n_tokens() {
             self.embeddings = &self.embeddings[1..];
             self.row = 0;
         }
-        let width = self.embeddings[0].hidden_size;
+        self.embeddings[0].copy_row(self.row, out);
         self.row += 1;
-        &self.embeddings[0].data[(self.row - 1) * width..self.row * width]
     }
 }
 

@@ -4,6 +4,7 @@
 //! `Qwen2VisionTransformerPretrainedModel`), so images and frames go through one by one with the same result. That
 //! leaves nothing to mask, and the exported merger takes a `[1, 1, 1]` zero in place of its quadratic mask.
 
+mod embeddings;
 mod rotary;
 
 use std::sync::Arc;
@@ -12,45 +13,20 @@ use qwen2vl_types::GridThw;
 
 use crate::native::{Compiled, Element, Native, Port};
 use crate::paged::{Kind, Turns};
-use crate::{Error, ModelConfig, ModelFiles};
+use crate::{Error, ModelConfig, ModelFiles, Precision};
+
+use embeddings::Growing;
+pub use embeddings::{EmbeddingType, VisionEmbeddings};
 
 /// Patches embedded in one call: bounds the copy that an inference input is.
 const PATCH_CHUNK: usize = 8192;
-
-/// What the language model sees of one image or video: `[n_tokens, hidden_size]`, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VisionEmbeddings {
-    pub(crate) data: Vec<f32>,
-    pub(crate) hidden_size: usize,
-}
-
-impl VisionEmbeddings {
-    /// Number of merged tokens.
-    pub fn n_tokens(&self) -> usize {
-        self.data.len() / self.hidden_size
-    }
-
-    /// The values, `[n_tokens, hidden_size]`, row-major.
-    pub fn as_slice(&self) -> &[f32] {
-        &self.data
-    }
-
-    /// Writes the values of token `row`, `[hidden_size]`.
-    pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
-        out.copy_from_slice(&self.data[row * self.hidden_size..][..self.hidden_size]);
-    }
-
-    /// Values per token.
-    pub fn hidden_size(&self) -> usize {
-        self.hidden_size
-    }
-}
 
 /// The two vision models.
 pub(crate) struct VisionEncoder {
     patch_embed: Compiled,
     merger: Compiled,
     config: ModelConfig,
+    precision: Precision,
     turns: Arc<Turns>,
 }
 
@@ -59,6 +35,7 @@ impl VisionEncoder {
         native: &mut Native,
         files: &ModelFiles,
         config: &ModelConfig,
+        precision: Precision,
         turns: &Arc<Turns>,
     ) -> Result<Self, Error> {
         let width = config.vision.hidden_size;
@@ -87,7 +64,7 @@ impl VisionEncoder {
                 signature.expect_output(Port::Only, &[None, Some(hidden)])
             },
         )?;
-        Ok(Self { patch_embed, merger, config: config.clone(), turns: Arc::clone(turns) })
+        Ok(Self { patch_embed, merger, config: config.clone(), precision, turns: Arc::clone(turns) })
     }
 
     /// Encodes one image or video.
@@ -122,7 +99,7 @@ impl VisionEncoder {
         &self,
         grid: GridThw,
         slices: impl Iterator<Item = T>,
-        mut encode: impl FnMut(T, &mut Vec<f32>) -> Result<(), E>,
+        mut encode: impl FnMut(T, &mut Growing) -> Result<(), E>,
     ) -> Result<VisionEmbeddings, E> {
         let geometry = self.config.geometry;
         let divides =
@@ -133,14 +110,14 @@ impl VisionEncoder {
             return Err(Error::PixelValues { got: want, want, grid, patch_len }.into());
         }
         let hidden_size = self.config.text.hidden_size;
-        let mut data = Vec::with_capacity(grid.n_tokens(geometry.merge_size) * hidden_size);
+        let mut growing = Growing::new(self.precision, grid.n_tokens(geometry.merge_size) * hidden_size);
         for slice in slices {
-            encode(slice, &mut data)?;
+            encode(slice, &mut growing)?;
         }
-        Ok(VisionEmbeddings { data, hidden_size })
+        Ok(growing.finish(hidden_size))
     }
 
-    fn encode_frame(&self, pixels: &[f32], grid: GridThw, out: &mut Vec<f32>) -> Result<(), Error> {
+    fn encode_frame(&self, pixels: &[f32], grid: GridThw, out: &mut Growing) -> Result<(), Error> {
         let _turn = self.turns.take(Kind::Vision);
         let n = grid.n_patches();
         let width = self.config.vision.hidden_size;
@@ -162,7 +139,7 @@ impl VisionEncoder {
                 let detail = format!("it returned shape {dims:?}, expected {want:?}");
                 return Err(Error::ModelMismatch { model: "vision_embeddings_merger", detail });
             }
-            out.extend_from_slice(values);
+            out.push(values);
             Ok(())
         })?
     }
