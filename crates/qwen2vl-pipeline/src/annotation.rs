@@ -79,6 +79,8 @@ pub struct Annotation {
     pub prompt_tokens: usize,
     /// Of these, tokens that were not computed: a conversation held them already, or an earlier request began with them.
     pub cached_tokens: usize,
+    /// Images and videos whose embeddings were known: the vision cache had them. Of a conversation, those of the last turn.
+    pub cached_vision: usize,
     /// Images, then videos, as the model saw them; in a conversation those of all turns.
     pub media: Vec<MediaInfo>,
     /// What was put right in the request, as a missing placeholder.
@@ -132,7 +134,8 @@ pub struct ResultRow {
     pub grid_thw: Option<Vec<GridThw>>,
     /// Where the time went, in milliseconds.
     pub time_ms: Option<Times>,
-    /// What was not computed because it was known.
+    /// What was not computed because it was known: `tokens` of the prompt, and of images and videos those in `vision`;
+    /// what is 0 is left out.
     pub cached: BTreeMap<String, serde_json::Value>,
     /// Name of the model.
     pub model: String,
@@ -234,7 +237,7 @@ impl ResultRow {
                 time_ms: Some(annotation.times),
                 result: Some(annotation.result),
                 warnings: annotation.warnings,
-                cached: BTreeMap::new(),
+                cached: cached(annotation.cached_tokens, annotation.cached_vision),
                 model: model.into(),
                 complete: annotation.complete,
                 logprobs: annotation.logprobs,
@@ -245,6 +248,12 @@ impl ResultRow {
             Err(error) => Self::failed(input, prompt, model, RowError::from(&error)),
         }
     }
+}
+
+/// What was known of a request.
+pub(crate) fn cached(tokens: usize, vision: usize) -> BTreeMap<String, serde_json::Value> {
+    let counts = [("tokens", tokens), ("vision", vision)].into_iter();
+    counts.filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n.into())).collect()
 }
 
 #[cfg(test)]
@@ -264,6 +273,7 @@ mod tests {
             complete: None,
             prompt_tokens: 30,
             cached_tokens: 0,
+            cached_vision: 2,
             warnings: Vec::new(),
             media: vec![MediaInfo {
                 input: "cat.png".to_owned(),
@@ -281,7 +291,7 @@ mod tests {
             row,
             "{\"input\":\"cat.png\",\"prompt\":\"What?\",\"result\":\"a cat\",\"finish_reason\":\"stop\",\
              \"prompt_tokens\":30,\"output_tokens\":2,\"grid_thw\":[[1,4,4]],\"time_ms\":{\"decode\":1.2,\
-             \"resize\":0.0,\"vision\":0.0,\"prefill\":0.0,\"generate\":0.0},\"cached\":{},\"model\":\"demo\",\
+             \"resize\":0.0,\"vision\":0.0,\"prefill\":0.0,\"generate\":0.0},\"cached\":{\"vision\":2},\"model\":\"demo\",\
              \"error\":null}"
         );
     }

@@ -15,7 +15,11 @@ use crate::answer::Asked;
 use crate::options::one_answer;
 use crate::processor::fits_into;
 use crate::structured::Formats;
-use crate::{Annotation, Conversation, Error, ImageInput, Prepared, Processor, Request, RequestOptions};
+use crate::vision_cache::{ModelIdentity, VisionCache};
+use crate::{
+    Annotation, Conversation, Error, ImageInput, Prepared, Processor, Request, RequestOptions,
+    VisionCacheOptions,
+};
 
 /// Sets up an [`Annotator`].
 #[derive(Debug, Clone, Default)]
@@ -27,6 +31,7 @@ pub struct AnnotatorBuilder {
     decode: DecodeOptions,
     defaults: RequestOptions,
     concurrency: Option<usize>,
+    vision_cache: VisionCacheOptions,
 }
 
 /// Requests of [`Annotator::run_all`] that are answered at once.
@@ -95,6 +100,15 @@ impl AnnotatorBuilder {
     #[must_use]
     pub fn prefix_cache_bytes(mut self, bytes: u64) -> Self {
         self.engine.prefix_cache_bytes = bytes;
+        self
+    }
+
+    /// What is kept of the vision tower's work. An image that was seen before costs no more than decoding it, if its pixels,
+    /// size after resizing, model and precision are the same; answers are the same to the token. By default 256 MiB in
+    /// memory, nothing on disk.
+    #[must_use]
+    pub fn vision_cache(mut self, options: VisionCacheOptions) -> Self {
+        self.vision_cache = options;
         self
     }
 
@@ -186,10 +200,17 @@ impl AnnotatorBuilder {
             (None, Some(path)) => ModelPackage::open(&path, &cache_root)?,
             (None, None) => return Err(Error::NoModel),
         };
-        let mut engine = self.engine;
-        engine.cache_dir.get_or_insert_with(|| cache_root.join("compiled"));
-        let engine = Engine::load(&package.files, &package.model, &engine)?;
+        let mut options = self.engine;
+        options.cache_dir.get_or_insert_with(|| cache_root.join("compiled"));
+        let cache = &self.vision_cache;
+        let (identity, engine) = std::thread::scope(|scope| {
+            let identity = scope.spawn(|| ModelIdentity::read(cache, &package, &cache_root));
+            let engine = Engine::load(&package.files, &package.model, &options);
+            (identity.join().unwrap_or_default(), engine)
+        });
+        let engine = engine?;
         Ok(Annotator {
+            vision_cache: VisionCache::new(cache, &package, &identity, &engine, &options, &cache_root),
             processor: Processor::new(package, self.decode)?,
             engine,
             defaults: self.defaults,
@@ -209,6 +230,7 @@ pub struct Annotator {
     pub(crate) defaults: RequestOptions,
     pub(crate) formats: Formats,
     pub(crate) concurrency: usize,
+    pub(crate) vision_cache: Option<VisionCache>,
 }
 
 impl Annotator {
@@ -292,7 +314,7 @@ impl Annotator {
         let options = request.options.or(&self.defaults);
         options.validate(self.processor.package())?;
         self.constraint(&options)?;
-        self.processor.prepare_with(request, &options)
+        self.processor.prepare_with(request, &options, self.vision_cache.as_ref())
     }
 
     /// The part of a request from the vision tower on. `prepared` must come from the same request. With beams `on_delta`

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use qwen2vl_preprocess::PixelValues;
 use qwen2vl_runtime::{
     CancelToken, Constraint, FinishReason, Generation, LanguageSession, Prompt, VisionEmbeddings,
     generate_all,
@@ -11,10 +12,12 @@ use qwen2vl_tokenizer::{EncodedPrompt, Message};
 use qwen2vl_types::TokenId;
 
 use crate::boxes::question_picture;
+use crate::media::Known;
 use crate::stop::{self, StopStrings};
+use crate::vision_cache::Found;
 use crate::{
-    Alternative, Annotation, Annotator, AnswerBoxes, BoxForms, Error, Prepared, PromptInput, Request,
-    RequestOptions, Times, logprobs,
+    Alternative, Annotation, Annotator, AnswerBoxes, BoxForms, Error, Prepared, PreparedVideo, PromptInput,
+    Request, RequestOptions, Times, logprobs,
 };
 
 /// What is to be answered.
@@ -32,6 +35,8 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Embeddings {
     pub images: Vec<VisionEmbeddings>,
     pub videos: Vec<VisionEmbeddings>,
+    /// Of those of the last turn, how many were known.
+    pub known: usize,
     /// The vision tower's time for those of the last turn.
     pub time: Duration,
     /// Time of decoding the frames of the last turn's videos meanwhile.
@@ -43,30 +48,29 @@ pub(crate) struct Embeddings {
 }
 
 impl Annotator {
-    /// Runs the vision tower on prepared media; frames of videos are decoded meanwhile. Ends early when cancelled, as
-    /// the answer will.
+    /// Runs the vision tower on prepared media, where the vision cache does not know what it gives; frames of videos are
+    /// decoded meanwhile. Ends early when cancelled, as the answer will.
     pub(crate) fn encode(&self, prepared: &Prepared, cancel: &CancelToken) -> Result<Embeddings, Error> {
         let started = Instant::now();
         let mut embeddings = Embeddings::default();
-        for pixels in &prepared.images {
+        for (i, pixels) in prepared.images.iter().enumerate() {
             if cancel.is_cancelled() {
                 return Ok(embeddings);
             }
-            embeddings.images.push(self.engine.encode_vision(&pixels.data, pixels.grid_thw)?);
+            let known = prepared.known.get(i).cloned().unwrap_or_default();
+            let Some(found) = self.encode_image(pixels, known, cancel)? else { return Ok(embeddings) };
+            embeddings.known += usize::from(found.was_known);
+            embeddings.images.push(found.embeddings);
         }
-        let cancelled = || cancel.is_cancelled();
         for video in &prepared.videos {
-            let mut stream = video.stream(&cancelled)?;
-            let encoded = self.engine.encode_slices(video.grid(), |out| match cancel.is_cancelled() {
-                true => Err(cancelled_video(video.name())),
-                false => stream.fill(out),
-            });
-            embeddings.warnings.extend(stream.warning());
-            embeddings.decode += stream.decode;
-            embeddings.resize += stream.resize;
-            match encoded {
+            match self.encode_video(video, &mut embeddings, cancel) {
+                Ok(Some(found)) => {
+                    embeddings.known += usize::from(found.was_known);
+                    embeddings.videos.push(found.embeddings);
+                }
+                Ok(None) => return Ok(embeddings),
                 Err(_) if cancel.is_cancelled() => return Ok(embeddings),
-                encoded => embeddings.videos.push(encoded?),
+                Err(error) => return Err(error),
             }
         }
         if !prepared.media.is_empty() {
@@ -74,6 +78,54 @@ impl Annotator {
             embeddings.time = started.elapsed().saturating_sub(frames);
         }
         Ok(embeddings)
+    }
+
+    fn encode_image(
+        &self,
+        pixels: &PixelValues,
+        known: Known,
+        cancel: &CancelToken,
+    ) -> Result<Option<Found>, Error> {
+        if let Some(embeddings) = known.embeddings {
+            return Ok(Some(Found { embeddings, was_known: true }));
+        }
+        let encode = || Ok((self.engine.encode_vision(&pixels.data, pixels.grid_thw)?, true));
+        match (&self.vision_cache, known.key) {
+            (Some(cache), Some(key)) => cache.find_or_encode(&key, pixels.grid_thw, cancel, encode),
+            _ => encode().map(|(embeddings, _)| Some(Found { embeddings, was_known: false })),
+        }
+    }
+
+    /// Times and warnings go into `all`.
+    fn encode_video(
+        &self,
+        video: &PreparedVideo,
+        all: &mut Embeddings,
+        cancel: &CancelToken,
+    ) -> Result<Option<Found>, Error> {
+        let cancelled = || cancel.is_cancelled();
+        let started = Instant::now();
+        let files = video.files();
+        let cache = self.vision_cache.as_ref().and_then(|cache| Some((cache, video.key(cache)?)));
+        all.decode += started.elapsed();
+        let mut encode = || {
+            let mut stream = video.stream(&cancelled)?;
+            let encoded = self.engine.encode_slices(video.grid(), |out| match cancel.is_cancelled() {
+                true => Err(cancelled_video(video.name())),
+                false => stream.fill(out),
+            });
+            let warning = stream.warning();
+            // What is missing of it may be there the next time, and has to be told each time.
+            let keep = warning.is_none() && video.files() == files;
+            all.warnings.extend(warning);
+            all.decode += stream.decode;
+            all.resize += stream.resize;
+            Ok((encoded?, keep))
+        };
+        match cache {
+            Some((cache, key)) => cache.find_or_encode(&key, video.grid(), cancel, encode),
+            None => encode().map(|(embeddings, _)| Some(Found { embeddings, was_known: false })),
+        }
     }
 
     /// Answers in a session that may hold the prompt's beginning.
@@ -131,6 +183,7 @@ impl Annotator {
             complete: options.format.as_ref().map(|_| finish_reason == FinishReason::Stop),
             prompt_tokens: prepared.encoded.input_ids.len(),
             cached_tokens: past_tokens + found_tokens,
+            cached_vision: embeddings.known,
             media: prepared.media.clone(),
             warnings: prepared.warnings.iter().chain(&embeddings.warnings).cloned().collect(),
             times: Times {

@@ -126,7 +126,8 @@ impl<'a> Conversation<'a> {
         let annotator = self.annotator;
         one_answer(&options.generation(&annotator.processor.package().generation), TURN)?;
         let rendered = render_turn(&annotator.processor.template, &mut self.messages, turn, &options)?;
-        let mut prepared = annotator.processor.prepare_rendered(rendered, &options, &self.media)?;
+        let cache = annotator.vision_cache.as_ref();
+        let mut prepared = annotator.processor.prepare_rendered(rendered, &options, &self.media, cache)?;
         annotator.check_memory(&prepared, &options)?;
         let new = annotator.encode(&prepared, cancel)?;
         self.embeddings = Embeddings {

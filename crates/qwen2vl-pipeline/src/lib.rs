@@ -19,6 +19,7 @@ mod source;
 mod stop;
 mod structured;
 mod video;
+mod vision_cache;
 mod written_out;
 
 pub use annotation::{Alternative, Annotation, MediaInfo, ResultRow, RowError, Times};
@@ -53,6 +54,7 @@ pub use score::{Labels, ScoreRow, ScoredLabel, Scores};
 pub use source::count_pdf_pages;
 pub use structured::Structured;
 pub use video::{PreparedVideo, Sampling, VideoContent, VideoInput, VideoOptions};
+pub use vision_cache::VisionCacheOptions;
 
 /// The snippets of the repository's README compile.
 #[cfg(doctest)]

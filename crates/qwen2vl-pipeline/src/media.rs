@@ -4,19 +4,21 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use qwen2vl_preprocess::{AnimationInfo, ImageSize, PixelLimits, PixelValues, RgbImage};
-use qwen2vl_runtime::available_memory_bytes;
+use qwen2vl_runtime::{VisionEmbeddings, available_memory_bytes};
 use qwen2vl_types::GridThw;
 
 use crate::processor::{Room, fits_into};
 use crate::render::{GivenImage, GivenMedia};
 use crate::source::{Loaded, input_name};
 use crate::video::{FrameLimits, Preparing};
+use crate::vision_cache::{Key, VisionCache};
 use crate::{Error, ImageInput, MediaInfo, PreparedVideo, Processor, RequestOptions, VideoInput};
 
 /// Media ready for the model.
 #[derive(Default)]
 pub(crate) struct Media {
     pub images: Vec<PixelValues>,
+    pub known: Vec<Known>,
     pub videos: Vec<PreparedVideo>,
     /// What is missing of videos that are kept nevertheless.
     pub warnings: Vec<String>,
@@ -24,6 +26,15 @@ pub(crate) struct Media {
     pub media: Vec<MediaInfo>,
     pub decode: Duration,
     pub resize: Duration,
+}
+
+/// What a vision cache says of an image.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    /// What the embeddings are found by; `None` without a cache.
+    pub key: Option<Key>,
+    /// The embeddings, if they are known; the pixel values are left out then.
+    pub embeddings: Option<VisionEmbeddings>,
 }
 
 impl Processor {
@@ -56,11 +67,12 @@ impl Processor {
         given: &GivenMedia<'_>,
         options: &RequestOptions,
         room: &mut Room<'_>,
+        cache: Option<&VisionCache>,
     ) -> Result<Media, Error> {
         let mut media = Media::default();
         let limits = options.pixel_limits(self.model_pixel_limits());
         for (i, image) in given.images.iter().enumerate() {
-            self.prepare_image(image, i, limits, room, &mut media)?;
+            self.prepare_image(image, i, limits, room, cache, &mut media)?;
         }
         for (i, video) in given.videos.iter().enumerate() {
             self.prepare_video(video, i, options, room, &mut media)?;
@@ -74,6 +86,7 @@ impl Processor {
         index: usize,
         limits: PixelLimits,
         room: &mut Room<'_>,
+        cache: Option<&VisionCache>,
         media: &mut Media,
     ) -> Result<(), Error> {
         let GivenImage { image: input, sizing } = given;
@@ -93,9 +106,13 @@ impl Processor {
         let image = loaded.decode(&self.decode).map_err(wrap)?;
         media.decode += started.elapsed();
         let started = Instant::now();
-        let pixels = match sizing.resized {
-            None => self.images.preprocess_with(&image, limits).map_err(wrap)?,
-            Some(_) => {
+        let as_frame = sizing.resized.is_some();
+        let key = cache.map(|cache| cache.image_key(&image, resized, self.images.options(), as_frame));
+        let embeddings = cache.zip(key).and_then(|(cache, key)| cache.find(&key, grid));
+        let pixels = match embeddings {
+            Some(_) => PixelValues { data: Vec::new(), grid_thw: grid, original: size, resized },
+            None if !as_frame => self.images.preprocess_with(&image, limits).map_err(wrap)?,
+            None => {
                 let mut data = vec![0.0; self.images.slice_len(resized)];
                 let frame = std::slice::from_ref(image.as_ref());
                 self.images.write_frames(frame, resized, &mut data).map_err(wrap)?;
@@ -105,6 +122,7 @@ impl Processor {
         media.resize += started.elapsed();
         media.media.push(self.info(name, &pixels));
         media.images.push(pixels);
+        media.known.push(Known { key, embeddings });
         Ok(())
     }
 

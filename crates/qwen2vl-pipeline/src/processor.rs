@@ -10,8 +10,9 @@ use qwen2vl_runtime::{EngineOptions, MemoryPlan};
 use qwen2vl_tokenizer::{ChatTemplate, EncodedPrompt, Tokenizer};
 use qwen2vl_types::GridThw;
 
-use crate::media::Media;
+use crate::media::{Known, Media};
 use crate::render::{Rendered, render};
+use crate::vision_cache::VisionCache;
 use crate::{Error, MediaInfo, PreparedVideo, Request, RequestOptions};
 
 /// Turns requests into model inputs. `Send + Sync`.
@@ -34,8 +35,11 @@ pub struct Prepared {
     pub warnings: Vec<String>,
     /// Ids, positions and `rope_delta`.
     pub encoded: EncodedPrompt,
-    /// `pixel_values` of each image.
+    /// `pixel_values` of each image. Those of an annotator are without data where its vision cache knows what the vision
+    /// tower makes of them, see [`crate::AnnotatorBuilder::vision_cache`].
     pub images: Vec<PixelValues>,
+    /// What the vision cache says of each image.
+    pub(crate) known: Vec<Known>,
     /// The chosen frames of each video, which become pixel values while the vision tower runs.
     pub videos: Vec<PreparedVideo>,
     /// Images, then videos, as the model will see them.
@@ -147,16 +151,17 @@ impl Processor {
     /// The first problem of the request: see the variants of [`Error`]. An image too large for the context is refused
     /// from its header, before it is decoded.
     pub fn prepare(&self, request: &Request) -> Result<Prepared, Error> {
-        self.prepare_with(request, &request.options)
+        self.prepare_with(request, &request.options, None)
     }
 
-    /// [`Processor::prepare`] with other options than the request's own.
+    /// [`Processor::prepare`] with other options than the request's own, and without computing what a cache knows.
     pub(crate) fn prepare_with(
         &self,
         request: &Request,
         options: &RequestOptions,
+        cache: Option<&VisionCache>,
     ) -> Result<Prepared, Error> {
-        self.prepare_rendered(render(&self.template, request, options)?, options, &[])
+        self.prepare_rendered(render(&self.template, request, options)?, options, &[], cache)
     }
 
     /// [`Processor::prepare`] of a prompt that continues a conversation: of its media, those of `earlier` turns come
@@ -166,13 +171,14 @@ impl Processor {
         rendered: Rendered<'_>,
         options: &RequestOptions,
         earlier: &[MediaInfo],
+        cache: Option<&VisionCache>,
     ) -> Result<Prepared, Error> {
         let Rendered { prompt, media, mut warnings } = rendered;
         let max_input_tokens = options.max_input_tokens.or(self.package.generation.max_input_tokens);
         let mut room = Room { processor: self, max_input_tokens, tokens: 0 };
         room.take(earlier.iter().map(|m| m.tokens).sum())?;
-        let Media { images, videos, warnings: missing, media, decode, resize } =
-            self.prepare_media(&media, options, &mut room)?;
+        let Media { images, known, videos, warnings: missing, media, decode, resize } =
+            self.prepare_media(&media, options, &mut room, cache)?;
         warnings.extend(missing);
 
         let grids = |is_video| {
@@ -182,7 +188,7 @@ impl Processor {
         let merge_size = self.package.model.geometry.merge_size;
         let encoded = self.tokenizer.prepare(&prompt, &grids(false), &grids(true), merge_size)?;
         self.check_context(encoded.input_ids.len(), max_input_tokens)?;
-        Ok(Prepared { prompt, warnings, encoded, images, videos, media, decode, resize })
+        Ok(Prepared { prompt, warnings, encoded, images, known, videos, media, decode, resize })
     }
 
     fn check_context(&self, prompt_tokens: usize, max_input_tokens: Option<usize>) -> Result<(), Error> {

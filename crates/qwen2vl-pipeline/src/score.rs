@@ -2,6 +2,7 @@
 //!
 //! The arithmetic is the runtime's (`qwen2vl_runtime::score`); here labels are texts.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use qwen2vl_runtime::{CancelToken, MemoryPlan, ScoreOptions, available_memory_bytes, score};
@@ -9,6 +10,7 @@ use qwen2vl_tokenizer::Tokenizer;
 use qwen2vl_types::{GridThw, TokenId};
 use serde::Serialize;
 
+use crate::annotation::cached;
 use crate::processor::fits_into;
 use crate::{Annotator, Error, ImageInput, MediaInfo, Prepared, Request, RowError, Times};
 
@@ -45,6 +47,8 @@ pub struct Scores {
     pub prompt_tokens: usize,
     /// Images, then videos, as the model saw them.
     pub media: Vec<MediaInfo>,
+    /// Images and videos whose embeddings were known: the vision cache had them.
+    pub cached_vision: usize,
     /// What was put right in the request, as a missing placeholder.
     pub warnings: Vec<String>,
     /// Where the time went; `generate` is that of the labels.
@@ -191,6 +195,7 @@ impl Annotator {
             labels: sorted,
             prompt_tokens: prepared.encoded.input_ids.len(),
             media: prepared.media.clone(),
+            cached_vision: embeddings.known,
             warnings: prepared.warnings.clone(),
             times: Times {
                 decode: prepared.decode,
@@ -216,7 +221,7 @@ fn rows_that_fit(plan: &MemoryPlan, labels: usize, available: Option<u64>) -> Re
 
 /// One row of bulk output: the scores of labels, or an error.
 ///
-/// Serialized as `{"input", "prompt", "result", "probability", "labels", "prompt_tokens", "grid_thw", "time_ms", "model",
+/// Serialized as `{"input", "prompt", "result", "probability", "labels", "prompt_tokens", "grid_thw", "time_ms", "cached", "model",
 /// "error"}`, `labels` as `[{"label", "logprob", "probability"}, …]`, the most probable first; fields that an error leaves
 /// open are `null`. Before `"error"` come `"warnings"` if something was put right.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -238,6 +243,8 @@ pub struct ScoreRow {
     pub grid_thw: Option<Vec<GridThw>>,
     /// Where the time went, in milliseconds.
     pub time_ms: Option<Times>,
+    /// What was not computed because it was known, as in [`crate::ResultRow`].
+    pub cached: BTreeMap<String, serde_json::Value>,
     /// Name of the model.
     pub model: String,
     /// What was put right in the request.
@@ -264,6 +271,7 @@ impl ScoreRow {
             prompt_tokens: None,
             grid_thw: None,
             time_ms: None,
+            cached: BTreeMap::new(),
             model: model.into(),
             warnings: Vec::new(),
             error: None,
@@ -276,6 +284,7 @@ impl ScoreRow {
                 row.prompt_tokens = Some(scores.prompt_tokens);
                 row.grid_thw = Some(scores.media.iter().map(|m| m.grid_thw).collect());
                 row.time_ms = Some(scores.times);
+                row.cached = cached(0, scores.cached_vision);
                 row.warnings = scores.warnings;
             }
             Err(error) => row.error = Some(RowError::from(&error)),
@@ -316,6 +325,7 @@ mod tests {
             labels: scored.to_vec(),
             prompt_tokens: 30,
             media: Vec::new(),
+            cached_vision: 1,
             warnings: Vec::new(),
             times: Times::default(),
             model: "demo".to_owned(),
@@ -327,7 +337,7 @@ mod tests {
              {\"label\":\"cat\",\"logprob\":-0.5,\"probability\":0.75},\
              {\"label\":\"dog\",\"logprob\":-1.5,\"probability\":0.25}],\"prompt_tokens\":30,\"grid_thw\":[],\
              \"time_ms\":{\"decode\":0.0,\"resize\":0.0,\"vision\":0.0,\"prefill\":0.0,\"generate\":0.0},\
-             \"model\":\"demo\",\"error\":null}"
+             \"cached\":{\"vision\":1},\"model\":\"demo\",\"error\":null}"
         );
         let row = serde_json::to_value(ScoreRow::new("x", "", "demo", Err(Error::NoModel))).unwrap();
         assert_eq!((&row["result"], &row["error"]["kind"]), (&serde_json::Value::Null, &"model".into()));

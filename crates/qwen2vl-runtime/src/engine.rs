@@ -12,7 +12,7 @@ use crate::paged::{Bulk, EngineStats, Turns};
 use crate::vision::VisionEncoder;
 use crate::{
     CancelToken, EngineOptions, Error, Generation, GenerationConfig, LanguageSession, ModelConfig,
-    ModelFiles, Prompt, VisionEmbeddings, generate,
+    ModelFiles, Prompt, VisionEmbeddings, generate, library,
 };
 
 /// A Qwen2-VL model, loaded and compiled. `Send + Sync`: threads may share it; each call has its own requests and
@@ -59,6 +59,11 @@ impl Engine {
     /// The model's dimensions.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// OpenVINO's build number, as `2026.4.1-…`.
+    pub fn openvino_version(&self) -> String {
+        library::version()
     }
 
     /// Encodes one image or video: `pixel_values [grid.n_patches(), patch_len]`, row-major, in merge order.

@@ -127,6 +127,11 @@ pub fn probe(location: &LibraryLocation) -> Result<LibraryInfo, Error> {
     })
 }
 
+/// The build number of the loaded library.
+pub(crate) fn version() -> String {
+    openvino::version().build_number
+}
+
 /// Opens the library; a no-op when one is open already.
 pub(crate) fn load(location: &LibraryLocation) -> Result<(), Error> {
     openvino_sys::library::load_from(location.path.clone())

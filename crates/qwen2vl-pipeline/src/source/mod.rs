@@ -220,6 +220,21 @@ impl<'a> Loaded<'a> {
         }
     }
 
+    /// Hashes what it is decoded from, and by which options.
+    pub(crate) fn hash(&self, options: &DecodeOptions, hasher: &mut blake3::Hasher) {
+        let DecodeOptions { limits: _, alpha, pdf_dpi } = options;
+        hasher.update(format!("{alpha:?} {pdf_dpi} {:?}", self.page).as_bytes());
+        match &self.data {
+            Data::Encoded(bytes) => {
+                hasher.update(b"encoded").update(&bytes.len().to_le_bytes()).update(bytes)
+            }
+            Data::Pixels(image) => {
+                let ImageSize { height, width } = image.size();
+                hasher.update(format!("{height}x{width}").as_bytes()).update(image.as_raw())
+            }
+        };
+    }
+
     fn is_pdf(&self, bytes: &[u8]) -> bool {
         self.page.is_some() || is_pdf(bytes)
     }

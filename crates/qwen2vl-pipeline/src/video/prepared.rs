@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use qwen2vl_preprocess::{
     Animation, DecodeOptions, FrameSelection, ImageSize, PixelValues, Preprocessor, RgbImage, VideoInfo,
@@ -13,6 +13,7 @@ use qwen2vl_video::{Ffmpeg, Frames, OnBroken, VideoFile, VideoFileOptions};
 
 use super::{FrameLimits, VideoContent, VideoInput, VideoOptions};
 use crate::source::{Loaded, input_name};
+use crate::vision_cache::{Key, VisionCache};
 use crate::{Error, ImageInput};
 
 /// A video ready for the model: which frames it is made of, and how they become pixel values. Holds none of them.
@@ -31,7 +32,8 @@ pub struct PreparedVideo {
 enum Source {
     /// Frames, and which video of the request they are, for their names.
     Frames(Arc<[ImageInput]>, usize),
-    File(Arc<VideoFile>),
+    /// A file, and the version of ffmpeg that decodes it.
+    File(Arc<VideoFile>, String),
     Animation(Arc<ImageInput>),
 }
 
@@ -99,11 +101,11 @@ impl PreparedVideo {
             }
             VideoContent::File(path) => {
                 let name = path.display().to_string();
-                let file = open(path, options, decode)
+                let (file, version) = open(path, options, decode)
                     .map_err(|source| Error::Video { input: name.clone(), source })?;
                 warnings.extend(file.shortfall().map(|damage| format!("{name}: {damage}")));
                 let info = file.info();
-                (name.clone(), Source::File(Arc::new(file)), sampled(&name, &info)?, info.size)
+                (name.clone(), Source::File(Arc::new(file), version), sampled(&name, &info)?, info.size)
             }
             VideoContent::Animation(image) => {
                 let name = image.name().unwrap_or(numbered);
@@ -179,7 +181,7 @@ impl PreparedVideo {
     ) -> Result<VideoStream<'v>, Error> {
         let frames = match &self.source {
             Source::Frames(frames, _) => Decoding::List(frames.iter()),
-            Source::File(file) => Decoding::File(Box::new(file.frames(&self.selection).unless(cancelled))),
+            Source::File(file, _) => Decoding::File(Box::new(file.frames(&self.selection).unless(cancelled))),
             Source::Animation(image) => {
                 let frames = Loaded::open(image, &self.decode)?
                     .into_animation(&self.decode)
@@ -188,6 +190,39 @@ impl PreparedVideo {
             }
         };
         Ok(VideoStream { video: self, frames, given: 0, decode: Duration::ZERO, resize: Duration::ZERO })
+    }
+
+    /// What the vision tower's work on it is found by: the files' contents, the choice of frames, and how they are decoded.
+    pub(crate) fn key(&self, cache: &VisionCache) -> Option<Key> {
+        cache.video_key(self.selection.resized, self.preprocessor.options(), |hasher| {
+            hasher.update(format!("{:?} {:?}", self.on_broken, self.selection.frame_indices).as_bytes());
+            let mut hash = |image: &ImageInput| {
+                Loaded::open(image, &self.decode).ok()?.hash(&self.decode, hasher);
+                Some(())
+            };
+            match &self.source {
+                Source::Frames(frames, _) => frames.iter().try_for_each(hash),
+                Source::Animation(image) => hash(image),
+                Source::File(file, version) => {
+                    hasher.update(version.as_bytes());
+                    hasher.update_reader(std::fs::File::open(file.path()).ok()?).ok()?;
+                    Some(())
+                }
+            }
+        })
+    }
+
+    /// Sizes and times of the files that it is read from: while these are the same, so is what was hashed.
+    pub(crate) fn files(&self) -> Vec<Option<(u64, SystemTime)>> {
+        let stamp = |path: &Path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.len(), metadata.modified().ok()?))
+        };
+        match &self.source {
+            Source::Frames(frames, _) => frames.iter().filter_map(ImageInput::file).map(stamp).collect(),
+            Source::Animation(image) => image.file().map(stamp).into_iter().collect(),
+            Source::File(file, _) => vec![stamp(file.path())],
+        }
     }
 
     fn wrap(&self, source: qwen2vl_preprocess::Error) -> Error {
@@ -342,11 +377,13 @@ fn open(
     path: &Path,
     options: &VideoOptions,
     decode: &DecodeOptions,
-) -> Result<VideoFile, qwen2vl_video::Error> {
+) -> Result<(VideoFile, String), qwen2vl_video::Error> {
     let mut file_options = VideoFileOptions::default();
     file_options.limits = decode.limits;
     file_options.on_broken = options.on_broken.unwrap_or_default();
-    VideoFile::open(path, &programs(options.ffmpeg.as_deref())?, &file_options)
+    let programs = programs(options.ffmpeg.as_deref())?;
+    let version = programs.version().to_owned();
+    Ok((VideoFile::open(path, &programs, &file_options)?, version))
 }
 
 /// ffmpeg, asked for its version once in a process and not once a video.
