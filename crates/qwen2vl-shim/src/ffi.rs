@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use libloading::Library;
 use memmap2::MmapMut;
 
-use crate::{Element, Error, Port, build};
+use crate::products::RawKernels;
+use crate::{Element, Error, Kernels, Port, build};
 
 /// What shim.cpp says of itself; raised with every change of a signature.
 const ABI: u32 = 1;
@@ -33,7 +34,7 @@ struct RawOptions {
     properties: *const RawProperty,
     n_properties: u64,
     paged: u32,
-    kernels: *const c_void,
+    kernels: *const RawKernels,
 }
 
 #[repr(C)]
@@ -143,7 +144,7 @@ fn c_string(text: &str) -> Result<CString, Error> {
 }
 
 /// How a model is compiled.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CompileOptions<'a> {
     /// The graph of the IR.
     pub xml: &'a str,
@@ -156,6 +157,8 @@ pub struct CompileOptions<'a> {
     /// Whether stateful attention becomes paged, and logits are computed only of rows that the new input
     /// `logits_indices` names.
     pub paged: bool,
+    /// What computes the products of compressed weights, as far as it can; OpenVINO does where this is `None`.
+    pub kernels: Option<Arc<Kernels>>,
 }
 
 /// The loaded shim with an OpenVINO core of its own.
@@ -201,6 +204,7 @@ impl Shim {
             .iter()
             .map(|(key, value)| RawProperty { key: key.as_ptr(), value: value.as_ptr() })
             .collect();
+        let kernels = options.kernels.as_deref().map(RawKernels::new);
         let raw = RawOptions {
             xml: xml.as_ptr(),
             weights: weights.as_ptr(),
@@ -208,7 +212,7 @@ impl Shim {
             properties: properties.as_ptr(),
             n_properties: properties.len() as u64,
             paged: u32::from(options.paged),
-            kernels: ptr::null(),
+            kernels: kernels.as_ref().map_or(ptr::null(), ptr::from_ref),
         };
         let mut replaced = 0;
         let _one = self.compiling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -219,7 +223,13 @@ impl Shim {
         );
         let model = model.map_err(openvino(format!("compile {}", options.xml)))?;
         let model = NonNull::new(model).ok_or_else(|| openvino("compile")("no model".to_owned()))?;
-        Ok(Arc::new(Model { shim: Arc::clone(self), model, requesting: Mutex::new(()) }))
+        Ok(Arc::new(Model {
+            shim: Arc::clone(self),
+            model,
+            requesting: Mutex::new(()),
+            replaced: replaced as usize,
+            _kernels: options.kernels.clone(),
+        }))
     }
 }
 
@@ -235,6 +245,9 @@ pub struct Model {
     shim: Arc<Shim>,
     model: NonNull<c_void>,
     requesting: Mutex<()>,
+    replaced: usize,
+    // Freed after the model, which is freed in `drop`.
+    _kernels: Option<Arc<Kernels>>,
 }
 
 // SAFETY: an `ov::CompiledModel` may be used by several threads; creating requests is behind a lock on top.
@@ -243,6 +256,11 @@ unsafe impl Send for Model {}
 unsafe impl Sync for Model {}
 
 impl Model {
+    /// Products that the caller's kernels compute.
+    pub fn replaced(&self) -> usize {
+        self.replaced
+    }
+
     /// Its inputs.
     ///
     /// # Errors

@@ -4,7 +4,9 @@ mod build;
 mod error;
 mod ffi;
 mod port;
+mod products;
 
 pub use error::Error;
 pub use ffi::{CompileOptions, Model, Request, Shim, Value};
 pub use port::{Element, Port};
+pub use products::Kernels;

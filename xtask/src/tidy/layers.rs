@@ -21,7 +21,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "qwen2vl-preprocess", may: BOTTOM, tests_may: &[] },
     Layer { name: "qwen2vl-video", may: &["qwen2vl-preprocess"], tests_may: &[] },
     Layer { name: "qwen2vl-tokenizer", may: BOTTOM, tests_may: &[] },
-    Layer { name: "qwen2vl-shim", may: &[], tests_may: &[] },
+    Layer { name: "qwen2vl-kernels", may: &[], tests_may: &[] },
+    Layer { name: "qwen2vl-shim", may: &["qwen2vl-kernels"], tests_may: &[] },
     Layer { name: "qwen2vl-runtime", may: &["qwen2vl-shim", "qwen2vl-types"], tests_may: &[] },
     Layer {
         name: "qwen2vl-grammar",

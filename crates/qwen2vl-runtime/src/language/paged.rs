@@ -1,8 +1,9 @@
 //! The language model with paged attention: OpenVINO's `SDPAToPagedAttention` on the exported graph, by the shim.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use qwen2vl_shim::{CompileOptions, Element as ShimElement, Request as ShimRequest, Shim};
+use qwen2vl_shim::{CompileOptions, Element as ShimElement, Kernels, Request as ShimRequest, Shim};
 
 use crate::native::{Port, Request};
 use crate::paged::{Limits, PagedModel, Step};
@@ -23,13 +24,15 @@ pub(crate) struct PagedLanguageModel {
 impl PagedLanguageModel {
     /// Compiles it. `text_embeddings` is a request of the model that embeds tokens.
     pub(crate) fn load(
-        shim: &std::sync::Arc<Shim>,
+        shim: &Arc<Shim>,
         text_embeddings: Request,
         files: &ModelFiles,
         config: &ModelConfig,
         options: &EngineOptions,
     ) -> Result<(Self, Limits), Error> {
         let properties = properties(options, config);
+        // With f32 the products are OpenVINO's.
+        let kernels = (options.precision == Precision::Fast).then(|| Kernels::new(threads(options))).flatten().map(Arc::new);
         let weights = files.language_model.with_extension("bin");
         let model = shim.compile(&CompileOptions {
             xml: text(&files.language_model)?,
@@ -37,6 +40,7 @@ impl PagedLanguageModel {
             device: &options.device,
             properties: &properties,
             paged: true,
+            kernels,
         })?;
         let caches: Vec<_> = model
             .inputs()?
@@ -147,6 +151,10 @@ impl PagedModel for PagedLanguageModel {
         }
         Ok(&logits[..step.logits_indices.len() * self.vocab_size])
     }
+}
+
+fn threads(options: &EngineOptions) -> usize {
+    options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Values that share a scale in a cache of 8 bits.

@@ -1,0 +1,122 @@
+//! Times the products of one decoding step and of prompts on weights of the 2B's shapes, beside a plain read of the same
+//! memory: `cargo run --release -p qwen2vl-kernels --example bandwidth`.
+
+use std::time::Instant;
+
+use qwen2vl_kernels::{Kind, Pool, Scratch, Weights, is_supported, multiply};
+
+struct Made {
+    kind: Kind,
+    shape: (usize, usize, usize),
+    data: Vec<u8>,
+    scales: Vec<u8>,
+    points: Vec<u8>,
+}
+
+impl Made {
+    fn new(kind: Kind, n: usize, k: usize, group: usize) -> Self {
+        let bytes = if kind == Kind::U4 { n * k / 2 } else { n * k };
+        let data = (0..bytes).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        let groups = n * k / group;
+        let points = if kind == Kind::U4 { groups.div_ceil(2) } else { groups };
+        Self { kind, shape: (n, k, group), data, scales: vec![0x20; groups * 2], points: vec![0x77; points] }
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        let points = (self.kind != Kind::I8).then_some(&self.points[..]);
+        Weights::new(self.kind, self.shape, &self.data, &self.scales, points).expect("the shapes fit")
+    }
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn run(name: &str, made: &[Made], m: usize, rounds: usize, pool: &Pool) {
+    let mut scratch = Scratch::default();
+    let most = made.iter().map(|w| w.shape.0.max(w.shape.1)).max().unwrap_or(0);
+    let x: Vec<f32> = (0..m * most).map(|i| (i % 101) as f32 - 50.0).collect();
+    let mut out = vec![0.0; m * most];
+    let once = |out: &mut [f32], scratch: &mut Scratch| {
+        let started = Instant::now();
+        for w in made {
+            let (n, k, _) = w.shape;
+            multiply(&x[..m * k], &w.weights(), &mut out[..m * n], scratch, pool);
+        }
+        started.elapsed().as_secs_f64()
+    };
+    once(&mut out, &mut scratch);
+    let time = median((0..rounds).map(|_| once(&mut out, &mut scratch)).collect());
+    let bytes: usize = made.iter().map(|w| w.data.len() + w.scales.len() + w.points.len()).sum();
+    let products: f64 = made.iter().map(|w| 2.0 * (w.shape.0 * w.shape.1 * m) as f64).sum();
+    println!(
+        "{name:28} m {m:5}: {:8.2} ms, {:6.1} GB/s, {:6.0} GFLOP/s",
+        time * 1e3,
+        bytes as f64 / time / 1e9,
+        products / time / 1e9
+    );
+}
+
+fn main() {
+    if !is_supported() {
+        return println!("this processor has no AVX-512 VNNI");
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let pool = Pool::new(threads);
+    let mut language: Vec<Made> = (0..28)
+        .flat_map(|_| {
+            [(1536, 1536), (256, 1536), (256, 1536), (1536, 1536), (8960, 1536), (8960, 1536), (1536, 8960)]
+        })
+        .map(|(n, k)| Made::new(Kind::U4, n, k, 128))
+        .collect();
+    language.push(Made::new(Kind::U8, 151_936, 1536, 1536));
+    read(&language, threads);
+    for m in [1, 2, 4, 8, 16] {
+        run("language model, a step", &language, m, 9, &pool);
+    }
+    language.pop();
+    for m in [280, 1024] {
+        run("language model, a prompt", &language, m, 3, &pool);
+    }
+    let vision: Vec<Made> = [(3840, 1280), (1280, 1280), (5120, 1280), (1280, 5120)]
+        .into_iter()
+        .map(|(n, k)| Made::new(Kind::I8, n, k, k))
+        .collect();
+    run("vision, one of 32 blocks", &vision, 1024, 5, &pool);
+}
+
+/// Reads all weights, as fast as that goes.
+fn read(made: &[Made], threads: usize) {
+    let bytes: usize = made.iter().map(|w| w.data.len()).sum();
+    let once = || {
+        let started = Instant::now();
+        let sum: u64 = std::thread::scope(|scope| {
+            let work: Vec<_> = (0..threads)
+                .map(|t| {
+                    scope.spawn(move || {
+                        let part = |w: &Made| {
+                            let n = w.data.len() / threads;
+                            let (_, words, _) = {
+                                // SAFETY: any bytes are numbers.
+                                unsafe { w.data[t * n..][..n].align_to::<[u64; 8]>() }
+                            };
+                            let mut sums = [0u64; 8];
+                            for word in words {
+                                for (sum, word) in sums.iter_mut().zip(word) {
+                                    *sum = sum.wrapping_add(*word);
+                                }
+                            }
+                            sums.iter().fold(0u64, |a, b| a.wrapping_add(*b))
+                        };
+                        made.iter().map(part).fold(0u64, u64::wrapping_add)
+                    })
+                })
+                .collect();
+            work.into_iter().filter_map(|w| w.join().ok()).fold(0, u64::wrapping_add)
+        });
+        (started.elapsed().as_secs_f64(), sum)
+    };
+    let time = median((0..7).map(|_| std::hint::black_box(once()).0).collect());
+    println!("plain read: {:.2} ms, {:.1} GB/s", time * 1e3, bytes as f64 / time / 1e9);
+}

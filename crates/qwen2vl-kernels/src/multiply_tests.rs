@@ -1,0 +1,170 @@
+//! Products against those of plain numbers, and against themselves.
+
+use half::f16;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::Kind;
+
+/// Weights at random.
+struct Made {
+    kind: Kind,
+    shape: (usize, usize, usize),
+    data: Vec<u8>,
+    scales: Vec<u8>,
+    points: Option<Vec<u8>>,
+}
+
+impl Made {
+    fn new(
+        rng: &mut ChaCha8Rng,
+        kind: Kind,
+        (n, k, group): (usize, usize, usize),
+        with_points: bool,
+    ) -> Self {
+        let mut bytes = |n: usize| (0..n).map(|_| rng.random::<u8>()).collect::<Vec<u8>>();
+        let groups = n * k / group;
+        let data = bytes(kind.bytes(n * k));
+        let points = with_points.then(|| bytes(kind.bytes(groups)));
+        let scales = (0..groups)
+            .flat_map(|_| f16::from_f32(rng.random_range(0.5..1.5) / 128.0).to_le_bytes())
+            .collect();
+        Self { kind, shape: (n, k, group), data, scales, points }
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        Weights::new(self.kind, self.shape, &self.data, &self.scales, self.points.as_deref())
+            .expect("the shapes fit")
+    }
+
+    /// The weights as numbers.
+    fn dense(&self) -> Vec<f64> {
+        let (_, k, group) = self.shape;
+        let w = self.weights();
+        let value = |i: usize| match self.kind {
+            Kind::U4 => f64::from(self.data[i / 2] >> (i % 2 * 4) & 15),
+            Kind::U8 => f64::from(self.data[i]),
+            Kind::I8 => f64::from(self.data[i].cast_signed()) + 128.0,
+        };
+        (0..self.shape.0 * k)
+            .map(|i| {
+                let (row, group) = (i / k, i % k / group);
+                (value(i) - f64::from(w.zero_point(row, group))) * f64::from(w.scale(row, group))
+            })
+            .collect()
+    }
+}
+
+fn activations(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
+    // Values of very different sizes, as they are in a model.
+    (0..n).map(|i| rng.random_range(-1.0..1.0f32) * if i % 97 == 0 { 30.0 } else { 1.0 }).collect()
+}
+
+const SHAPES: [(Kind, (usize, usize, usize), bool); 10] = [
+    (Kind::U4, (48, 1536, 128), true),
+    (Kind::U4, (37, 384, 128), true),
+    (Kind::U4, (20, 128, 32), true),
+    (Kind::U4, (33, 512, 64), true),
+    (Kind::U4, (17, 512, 256), false),
+    (Kind::U4, (5, 8960, 128), true),
+    (Kind::U8, (50, 1536, 1536), true),
+    (Kind::U8, (19, 256, 128), true),
+    (Kind::I8, (35, 1280, 1280), false),
+    (Kind::I8, (16, 512, 128), true),
+];
+
+#[test]
+fn products_are_as_good_as_8_bits_allow() {
+    if !is_supported() {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let (pool, mut scratch) = (Pool::new(3), Scratch::default());
+    for (kind, shape, with_points) in SHAPES {
+        let made = Made::new(&mut rng, kind, shape, with_points);
+        let (n, k, _) = shape;
+        let dense = made.dense();
+        for m in [1, 2, 3, 5, 17] {
+            let x = activations(&mut rng, m * k);
+            let mut out = vec![f32::NAN; m * n];
+            multiply(&x, &made.weights(), &mut out, &mut scratch, &pool);
+            let (mut error, mut size) = (0.0, 0.0);
+            for (i, got) in out.iter().enumerate() {
+                let (x, w) = (&x[i / n * k..][..k], &dense[i % n * k..][..k]);
+                let want: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * w).sum();
+                error += (f64::from(*got) - want).powi(2);
+                size += x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>()
+                    * w.iter().map(|w| w.powi(2)).sum::<f64>()
+                    / k as f64;
+            }
+            let relative = (error / size).sqrt();
+            // One value in 97 is thirty times as large as the others, and makes steps of an eighth for its group.
+            assert!(relative < 0.03, "{kind:?} {shape:?}, {m} rows: {relative}");
+        }
+    }
+}
+
+#[test]
+fn a_row_is_the_same_alone_on_any_number_of_threads() {
+    if !is_supported() {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let pools = [Pool::new(1), Pool::new(2), Pool::new(5)];
+    let mut scratch = Scratch::default();
+    for (kind, shape, with_points) in SHAPES {
+        let made = Made::new(&mut rng, kind, shape, with_points);
+        let (n, k, _) = shape;
+        let x = activations(&mut rng, 70 * k);
+        let mut all = vec![0.0; 70 * n];
+        multiply(&x, &made.weights(), &mut all, &mut scratch, &pools[1]);
+        for (m, pool) in [(1, 0), (2, 1), (3, 2), (7, 0), (70, 2)].map(|(m, pool)| (m, &pools[pool])) {
+            let first = 70 - m;
+            let mut out = vec![0.0; m * n];
+            multiply(&x[first * k..], &made.weights(), &mut out, &mut scratch, pool);
+            assert!(out == all[first * n..], "{kind:?} {shape:?}, {m} rows");
+        }
+    }
+}
+
+#[test]
+fn fast_quantization_is_the_plain_one_to_the_bit() {
+    if !is_supported() {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for kind in [Kind::U4, Kind::U8, Kind::I8] {
+        for k in [128, 1536] {
+            let mut x = activations(&mut rng, k);
+            x[5] = 0.0;
+            x[64..96].fill(0.0);
+            let (mut plain, mut fast) = (Activations::default(), Activations::default());
+            plain.resize(1, k);
+            fast.resize(1, k);
+            crate::activations::quantize(kind, &x, &mut plain.rows_mut().next().unwrap());
+            // SAFETY: the processor is supported.
+            unsafe { crate::avx512::quantize(kind, &x, &mut fast.rows_mut().next().unwrap()) };
+            assert_eq!(plain.values, fast.values);
+            assert_eq!(plain.scales, fast.scales);
+            assert_eq!(plain.lane_sums, fast.lane_sums);
+            assert_eq!(plain.block_sums, fast.block_sums);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_shows_in_its_row_alone() {
+    if !is_supported() {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let made = Made::new(&mut rng, Kind::U4, (32, 256, 128), true);
+    let mut x = activations(&mut rng, 3 * 256);
+    x[256 + 200] = f32::INFINITY;
+    let mut out = vec![0.0; 96];
+    multiply(&x, &made.weights(), &mut out, &mut Scratch::default(), &Pool::new(2));
+    assert!(out[32..64].iter().all(|v| v.is_nan()));
+    assert!(out[..32].iter().chain(&out[64..]).all(|v| v.is_finite()));
+    multiply(&[], &made.weights(), &mut [], &mut Scratch::default(), &Pool::new(1));
+}

@@ -1,0 +1,244 @@
+//! Threads for work of microseconds: they look for more for a moment before they sleep, and nobody waits for a sleeper.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a thread looks for work before it sleeps; a decode step has a product every 150 microseconds.
+const PATIENCE: Duration = Duration::from_micros(400);
+
+/// Set in `Shared::state` while no job may be entered.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// A job's function, whose lifetime ends no sooner than the job.
+#[derive(Clone, Copy)]
+struct Task(*const (dyn Fn(usize) + Sync));
+
+// SAFETY: the function is `Sync`.
+unsafe impl Send for Task {}
+
+struct Shared {
+    /// Counts jobs.
+    generation: AtomicU64,
+    /// Threads in the job, or `CLOSED`.
+    state: AtomicUsize,
+    /// The next index, and one past the last.
+    next: AtomicUsize,
+    n: AtomicUsize,
+    task: Mutex<Option<Task>>,
+    sleepers: Mutex<usize>,
+    wake: Condvar,
+    stop: AtomicBool,
+}
+
+/// A number of threads, the caller's included.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// One job at a time.
+    running: Mutex<()>,
+}
+
+impl Pool {
+    /// `threads` in all, at least the caller's.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            generation: AtomicU64::new(0),
+            state: AtomicUsize::new(CLOSED),
+            next: AtomicUsize::new(0),
+            n: AtomicUsize::new(0),
+            task: Mutex::new(None),
+            sleepers: Mutex::new(0),
+            wake: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
+        let worker = |i: usize| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new().name(format!("kernel-{i}")).spawn(move || shared.work()).ok()
+        };
+        // A thread that cannot be had is done without.
+        let workers = (1..threads).filter_map(worker).collect();
+        Self { shared, workers, running: Mutex::new(()) }
+    }
+
+    /// Threads that work.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `task` with each of `0..n`, on all threads. Calls from several threads wait for each other.
+    pub fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        if n <= 1 || self.workers.is_empty() {
+            return (0..n).for_each(task);
+        }
+        let _one = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Dropped last: no thread is in the job when `task`'s lifetime ends, not even if this one panics.
+        let _end = End(&self.shared);
+        self.shared.begin(n, task);
+        self.shared.take_part(task);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        drop(self.shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.wake.notify_all();
+        self.workers.drain(..).for_each(|worker| _ = worker.join());
+    }
+}
+
+/// Closes a job and waits for those that are in it.
+struct End<'s>(&'s Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        // Nothing is left to be taken, should the caller have panicked.
+        self.0.next.store(usize::MAX / 2, Ordering::Relaxed);
+        let mut in_it = self.0.state.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED;
+        let mut spins = 0u32;
+        while in_it > 0 {
+            relax(&mut spins);
+            in_it = self.0.state.load(Ordering::Acquire) & !CLOSED;
+        }
+    }
+}
+
+/// A thread's presence in a job.
+struct Presence<'s>(&'s Shared);
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.0.state.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn relax(spins: &mut u32) {
+    *spins += 1;
+    if spins.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
+}
+
+impl Shared {
+    fn begin(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        // SAFETY: only the lifetime changes; `End` outlives every use.
+        let task: Task = Task(unsafe {
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(task)
+        });
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        self.next.store(0, Ordering::Relaxed);
+        self.n.store(n, Ordering::Relaxed);
+        self.state.store(0, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
+        if *self.sleepers.lock().unwrap_or_else(PoisonError::into_inner) > 0 {
+            self.wake.notify_all();
+        }
+    }
+
+    fn take_part(&self, task: &(dyn Fn(usize) + Sync)) {
+        let n = self.n.load(Ordering::Relaxed);
+        loop {
+            let i = self.next.fetch_add(1, Ordering::Relaxed);
+            if i >= n {
+                return;
+            }
+            task(i);
+        }
+    }
+
+    /// A worker's life.
+    fn work(&self) {
+        let mut seen = 0;
+        while let Some(generation) = self.next_job(seen) {
+            seen = generation;
+            let enter = |state| if state & CLOSED == 0 { Some(state + 1) } else { None };
+            if self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, enter).is_err() {
+                continue;
+            }
+            let _presence = Presence(self);
+            let task = *self.task.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(task) = task {
+                // SAFETY: the job's caller stays in `run` until the presence ends.
+                self.take_part(unsafe { &*task.0 });
+            }
+        }
+    }
+
+    /// Waits for a job after `seen`; `None` when the pool ends.
+    fn next_job(&self, seen: u64) -> Option<u64> {
+        let started = Instant::now();
+        let mut spins = 0;
+        loop {
+            let generation = self.generation.load(Ordering::Acquire);
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if generation != seen {
+                return Some(generation);
+            }
+            relax(&mut spins);
+            if spins % 256 == 0 && started.elapsed() > PATIENCE {
+                let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+                *sleepers += 1;
+                let awake = |_: &mut usize| self.generation.load(Ordering::Acquire) == seen;
+                let mut sleepers =
+                    self.wake.wait_while(sleepers, awake).unwrap_or_else(PoisonError::into_inner);
+                *sleepers -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_is_called_once_whoever_is_asleep() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::new(threads);
+            assert_eq!(pool.threads(), threads);
+            for round in 0..300 {
+                let counts: Vec<AtomicUsize> = (0..round % 37).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(counts.len(), &|i| _ = counts[i].fetch_add(1, Ordering::Relaxed));
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+                if round % 100 == 0 {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn callers_on_several_threads_wait_for_each_other() {
+        let pool = Pool::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for n in 0..200 {
+                        let sum = AtomicUsize::new(0);
+                        pool.run(n, &|i| _ = sum.fetch_add(i, Ordering::Relaxed));
+                        assert_eq!(sum.into_inner(), n * n.saturating_sub(1) / 2);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_of_the_caller_leaves_the_pool_usable() {
+        let pool = Pool::new(2);
+        let caller = std::thread::current().id();
+        let panics = |_: usize| {
+            if std::thread::current().id() == caller {
+                panic!("on purpose");
+            }
+        };
+        let run = std::panic::AssertUnwindSafe(|| pool.run(1000, &panics));
+        let _ = std::panic::catch_unwind(run);
+        let sum = AtomicUsize::new(0);
+        pool.run(10, &|i| _ = sum.fetch_add(i, Ordering::Relaxed));
+        assert_eq!(sum.into_inner(), 45);
+    }
+}

@@ -1,0 +1,95 @@
+//! Matrix products of compressed weights, called by OpenVINO in the place of its own.
+
+use std::ffi::c_void;
+use std::panic::AssertUnwindSafe;
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+
+use qwen2vl_kernels::{Kind, Pool, Scratch, Weights, is_supported, multiply};
+
+/// Threads and memory of the products; models share them, one product at a time.
+pub struct Kernels {
+    pool: Pool,
+    scratch: Mutex<Scratch>,
+}
+
+impl Kernels {
+    /// On so many threads; `None` where the processor has not what they need.
+    pub fn new(threads: usize) -> Option<Self> {
+        is_supported().then(|| Self { pool: Pool::new(threads), scratch: Mutex::default() })
+    }
+}
+
+/// Weights as shim.cpp describes them.
+#[repr(C)]
+pub(crate) struct RawWeights {
+    data: *const u8,
+    scales: *const u8,
+    zero_points: *const u8,
+    n: u64,
+    k: u64,
+    group: u64,
+    kind: u32,
+}
+
+/// What shim.cpp calls.
+#[repr(C)]
+pub(crate) struct RawKernels {
+    context: *const c_void,
+    prepare: unsafe extern "C" fn(*const c_void, *const RawWeights) -> *mut c_void,
+    multiply: unsafe extern "C" fn(*const c_void, *mut c_void, *const f32, u64, *mut f32),
+    release: unsafe extern "C" fn(*const c_void, *mut c_void),
+}
+
+impl RawKernels {
+    /// Valid as long as `kernels`.
+    pub(crate) fn new(kernels: &Kernels) -> Self {
+        Self { context: ptr::from_ref(kernels).cast(), prepare, multiply: product, release }
+    }
+}
+
+/// Checks weights; null for those that are left to OpenVINO.
+unsafe extern "C" fn prepare(_: *const c_void, raw: *const RawWeights) -> *mut c_void {
+    // SAFETY: shim.cpp hands a description over whose pointers stay valid until `release`, and has compared the sizes of
+    // weights, scales and zero points with the shape.
+    let weights = unsafe {
+        let raw = &*raw;
+        let kind = match raw.kind {
+            0 => Kind::U4,
+            1 => Kind::U8,
+            2 => Kind::I8,
+            _ => return ptr::null_mut(),
+        };
+        let (n, k, group) = (raw.n as usize, raw.k as usize, raw.group as usize);
+        let (values, groups) = (n * k, n * k / group.max(1));
+        let packed = |n: usize| if kind == Kind::U4 { n.div_ceil(2) } else { n };
+        let slice = |data: *const u8, n: usize| std::slice::from_raw_parts(data, n);
+        let points = (!raw.zero_points.is_null()).then(|| slice(raw.zero_points, packed(groups)));
+        Weights::new(kind, (n, k, group), slice(raw.data, packed(values)), slice(raw.scales, groups * 2), points)
+    };
+    weights.map_or(ptr::null_mut(), |weights| Box::into_raw(Box::new(weights)).cast())
+}
+
+unsafe extern "C" fn product(context: *const c_void, weights: *mut c_void, x: *const f32, m: u64, out: *mut f32) {
+    // SAFETY: the kernels outlive the model; weights are what `prepare` made; `x` and `out` are tensors of `m` rows.
+    let (kernels, weights, x, out) = unsafe {
+        let weights = &*weights.cast::<Weights<'static>>();
+        let m = m as usize;
+        let x = std::slice::from_raw_parts(x, m * weights.k());
+        (&*context.cast::<Kernels>(), weights, x, std::slice::from_raw_parts_mut(out, m * weights.n()))
+    };
+    let run = AssertUnwindSafe(|| {
+        let mut scratch = kernels.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        multiply(x, weights, out, &mut scratch, &kernels.pool);
+    });
+    // A panic must not pass through C++; what it would leave behind is seen as damage by those who sample.
+    if std::panic::catch_unwind(run).is_err() {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr(), out.len()) }.fill(f32::NAN);
+    }
+}
+
+unsafe extern "C" fn release(_: *const c_void, weights: *mut c_void) {
+    // SAFETY: made by `prepare`, released once.
+    drop(unsafe { Box::from_raw(weights.cast::<Weights<'static>>()) });
+}
