@@ -1,7 +1,7 @@
 //! Vision embeddings and first-token logits against transformers fp32, within stated tolerances.
 
 use qwen2vl_pipeline::{DecodeOptions, Processor};
-use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, Precision, Prompt};
+use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, Precision, Prompt, VisionEmbeddings};
 use qwen2vl_testkit::{check_all, demo_model_fp32_dir, golden, read_json};
 use serde::Deserialize;
 
@@ -49,7 +49,8 @@ fn vision_embeddings_and_first_logits_are_close_to_transformers() {
             if let Some(vision) = visions.iter().find(|v| v.id == item.id) {
                 let grids: Vec<[u32; 3]> = prepared.media.iter().map(|m| m.grid_thw.into()).collect();
                 assert_eq!(grids, vision.grids);
-                let rows: Vec<f32> = images.iter().chain(&videos).flat_map(|e| e.to_f32()).collect();
+                let rows: Vec<f32> =
+                    images.iter().chain(&videos).flat_map(VisionEmbeddings::to_f32).collect();
                 assert_eq!(rows.len(), vision.shape[0] * vision.shape[1]);
                 for (row, want) in rows.chunks_exact(vision.shape[1]).zip(&vision.head) {
                     close(&row[..want.len()], want, VISION_TOLERANCE)?;

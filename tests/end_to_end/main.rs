@@ -18,3 +18,4 @@ mod set;
 mod spark_package;
 mod structured;
 mod video;
+mod vision_cache;

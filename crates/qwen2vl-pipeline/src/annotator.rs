@@ -282,7 +282,7 @@ impl Annotator {
     ///
     /// The request's first problem, see [`Error`]; the annotator stays usable.
     pub fn run(&self, request: &Request) -> Result<Annotation, Error> {
-        let prepared = self.prepare(request)?;
+        let prepared = self.prepare_cached(request)?;
         self.run_prepared(request, &prepared, &CancelToken::new(), |_| ControlFlow::Continue(()))
     }
 
@@ -301,20 +301,30 @@ impl Annotator {
     ) -> Result<Annotation, Error> {
         let options = request.options.or(&self.defaults);
         one_answer(&options.generation(&self.processor.package().generation), STREAMED)?;
-        let prepared = self.prepare(request)?;
+        let prepared = self.prepare_cached(request)?;
         self.run_prepared(request, &prepared, cancel, on_delta)
     }
 
-    /// The part of a request before inference, so that it can be done ahead on another thread.
+    /// The part of a request before inference, so that it can be done ahead on another thread. The vision cache has no part
+    /// in it: pixel values are all there, and may be changed before [`Annotator::run_prepared`].
     ///
     /// # Errors
     ///
     /// As [`Processor::prepare`], and [`qwen2vl_runtime::Error::InvalidOption`] before any image is read.
     pub fn prepare(&self, request: &Request) -> Result<Prepared, Error> {
+        self.prepare_with(request, None)
+    }
+
+    /// [`Annotator::prepare`] without the pixel values of images that the vision cache knows.
+    pub(crate) fn prepare_cached(&self, request: &Request) -> Result<Prepared, Error> {
+        self.prepare_with(request, self.vision_cache.as_ref())
+    }
+
+    fn prepare_with(&self, request: &Request, cache: Option<&VisionCache>) -> Result<Prepared, Error> {
         let options = request.options.or(&self.defaults);
         options.validate(self.processor.package())?;
         self.constraint(&options)?;
-        self.processor.prepare_with(request, &options, self.vision_cache.as_ref())
+        self.processor.prepare_with(request, &options, cache)
     }
 
     /// The part of a request from the vision tower on. `prepared` must come from the same request. With beams `on_delta`

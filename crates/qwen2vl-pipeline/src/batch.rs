@@ -50,7 +50,7 @@ impl Annotator {
     ) -> Result<Annotation, Error> {
         let options = request.options.or(&self.defaults);
         let permit = prepared.take();
-        let mut prepared = self.prepare(request)?;
+        let mut prepared = self.prepare_cached(request)?;
         self.check_memory(&prepared, &options)?;
         let embeddings = self.encode(&prepared, cancel)?;
         prepared.images = Vec::new();
@@ -78,7 +78,7 @@ impl Annotator {
                         return;
                     }
                     let prepared = request.and_then(|request| {
-                        let prepared = self.prepare(&request)?;
+                        let prepared = self.prepare_cached(&request)?;
                         Ok((request, prepared))
                     });
                     if sender.send(prepared).is_err() {

@@ -35,10 +35,9 @@ pub struct Prepared {
     pub warnings: Vec<String>,
     /// Ids, positions and `rope_delta`.
     pub encoded: EncodedPrompt,
-    /// `pixel_values` of each image. Those of an annotator are without data where its vision cache knows what the vision
-    /// tower makes of them, see [`crate::AnnotatorBuilder::vision_cache`].
+    /// `pixel_values` of each image.
     pub images: Vec<PixelValues>,
-    /// What the vision cache says of each image.
+    /// What the vision cache says of each image; empty without one. `images` lack the data of what is known.
     pub(crate) known: Vec<Known>,
     /// The chosen frames of each video, which become pixel values while the vision tower runs.
     pub videos: Vec<PreparedVideo>,

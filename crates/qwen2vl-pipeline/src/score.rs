@@ -139,7 +139,7 @@ impl Annotator {
         labels: &Labels,
         cancel: &CancelToken,
     ) -> Result<Option<Scores>, Error> {
-        let prepared = self.prepare(request)?;
+        let prepared = self.prepare_cached(request)?;
         self.score_prepared(request, &prepared, labels, cancel)
     }
 

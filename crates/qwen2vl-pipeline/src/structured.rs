@@ -144,7 +144,7 @@ impl Annotator {
     ) -> Result<Structured<T>, Error> {
         let mut request = request.clone();
         request.options.format = Some(schema_of::<T>());
-        let prepared = self.prepare(&request)?;
+        let prepared = self.prepare_cached(&request)?;
         let annotation = self.run_prepared(&request, &prepared, cancel, |_| ControlFlow::Continue(()))?;
         match serde_json::from_str(&annotation.result) {
             Ok(value) => Ok(Structured { value, annotation }),
