@@ -25,6 +25,8 @@ use crate::files::folder::{Folder, nanoseconds};
 
 pub(crate) use file_list::{FileList, LIST_FILE};
 
+/// Where packages are below the cache root.
+const PACKAGES: &str = "packages";
 /// Hexadecimal digits of the hash in a folder's name; the list holds all 64.
 const KEY_DIGITS: usize = 16;
 /// A file whose last change is younger may change again without its time changing.
@@ -46,6 +48,26 @@ pub fn cache_root() -> Result<PathBuf, Error> {
     let home =
         || std::env::home_dir().filter(|p| !p.as_os_str().is_empty()).map(|p| p.join(".cache/qwen2vl"));
     variable("QWEN2VL_CACHE").or_else(xdg).or_else(home).ok_or(Error::NoCache)
+}
+
+/// The folders of the packages that were unpacked below a cache root, whole or not.
+pub fn unpacked_packages(cache_root: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(cache_root.join(PACKAGES)).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.join(LIST_FILE).is_file()).collect();
+    folders.sort();
+    folders
+}
+
+/// Removes one of [`unpacked_packages`], whose zip is unpacked again when it is opened. Not for one that is in use.
+///
+/// # Errors
+///
+/// Of what cannot be removed; what is left is no whole package.
+pub fn remove_unpacked(folder: &Path) -> io::Result<()> {
+    // The list goes first: without it, it is a package no more.
+    std::fs::remove_file(folder.join(LIST_FILE))?;
+    std::fs::remove_dir_all(folder)
 }
 
 /// What tells a file, or a folder's files, from an earlier self without reading them.
@@ -106,7 +128,7 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub fn new(cache_root: &Path) -> Self {
-        Self { packages: cache_root.join("packages") }
+        Self { packages: cache_root.join(PACKAGES) }
     }
 
     /// The unpacked folder, and hash, of what was seen before. Damaged notes count as none.
@@ -192,9 +214,10 @@ impl Cache {
     /// Removes a folder that must not be used.
     pub fn remove(&self, folder: &Path) {
         if folder.starts_with(&self.packages) {
-            // The list goes first, so that what is left if the rest fails is not whole.
-            std::fs::remove_file(folder.join(LIST_FILE)).ok();
-            std::fs::remove_dir_all(folder).ok();
+            // Without a list it was no whole package, and goes all the same.
+            if remove_unpacked(folder).is_err() {
+                std::fs::remove_dir_all(folder).ok();
+            }
         }
     }
 

@@ -16,7 +16,7 @@ mod report;
 mod spark;
 mod verify;
 
-pub use cache::cache_root;
+pub use cache::{cache_root, remove_unpacked, unpacked_packages};
 pub use error::Error;
 pub use model_package::{ModelPackage, unpack_zip};
 pub use parameters::Parameter;

@@ -6,6 +6,7 @@ mod annotator;
 mod answer;
 mod batch;
 mod boxes;
+mod caches;
 mod conversation;
 mod error;
 mod logprobs;
@@ -28,6 +29,7 @@ pub use boxes::{
     AnswerBox, AnswerBoxes, BoxEvent, BoxForms, BoxParser, Coco, Corners, FoundBox, MalformedBox,
     YoloClasses, draw_boxes, encode_png,
 };
+pub use caches::{CacheFolder, CacheUsage, Cleared};
 pub use conversation::Conversation;
 pub use error::Error;
 pub use logprobs::{TokenLogprobs, TopLogprob};

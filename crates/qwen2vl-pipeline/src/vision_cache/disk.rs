@@ -247,7 +247,7 @@ pub(crate) fn shards(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Removes a file; whether it is gone.
-pub(crate) fn remove(path: &Path) -> bool {
+fn remove(path: &Path) -> bool {
     match std::fs::remove_file(path) {
         Ok(()) => true,
         Err(error) => error.kind() == ErrorKind::NotFound,

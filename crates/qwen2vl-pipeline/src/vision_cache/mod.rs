@@ -5,7 +5,7 @@
 //! device, CPU, OpenVINO's and this crate's version. Names and times of files are not in it. So a hit is what would have
 //! been computed, to the bit.
 
-mod disk;
+pub(crate) mod disk;
 mod fingerprint;
 
 use std::fmt;
