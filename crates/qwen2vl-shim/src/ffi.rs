@@ -143,6 +143,10 @@ fn c_string(text: &str) -> Result<CString, Error> {
     CString::new(text).map_err(|_| Error::Nul { text: text.to_owned() })
 }
 
+fn name_or_null(name: &CStr) -> *const c_char {
+    if name.is_empty() { ptr::null() } else { name.as_ptr() }
+}
+
 /// How a model is compiled.
 #[derive(Clone)]
 pub struct CompileOptions<'a> {
@@ -267,6 +271,19 @@ impl Model {
     ///
     /// [`Error::OpenVino`].
     pub fn inputs(&self) -> Result<Vec<Port>, Error> {
+        self.ports(false)
+    }
+
+    /// Its outputs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenVino`].
+    pub fn outputs(&self) -> Result<Vec<Port>, Error> {
+        self.ports(true)
+    }
+
+    fn ports(&self, outputs: bool) -> Result<Vec<Port>, Error> {
         let mut ports = Vec::new();
         loop {
             let mut raw = RawPort { name: [0; 64], element: 0, rank: 0, dims: [0; MAX_RANK] };
@@ -274,11 +291,11 @@ impl Model {
             let end = message(
                 // SAFETY: `raw` is written within the call.
                 |text, n| unsafe {
-                    (self.shim.functions.port)(self.model.as_ptr(), 0, index, &mut raw, text, n)
+                    (self.shim.functions.port)(self.model.as_ptr(), c_int::from(outputs), index, &mut raw, text, n)
                 },
                 |code| *code > 1,
             );
-            if end.map_err(openvino("describe an input"))? == 1 {
+            if end.map_err(openvino("describe an input or output"))? == 1 {
                 return Ok(ports);
             }
             // SAFETY: the shim ends the name with a NUL within its 64 bytes.
@@ -372,7 +389,7 @@ pub struct Request {
 unsafe impl Send for Request {}
 
 impl Request {
-    /// Sets an input that `fill` writes in full; what it held before is left there, as far as it fits, and zeros after it.
+    /// Sets an input, the only one where `name` is empty, that `fill` writes in full; what it held before is left there, as far as it fits, and zeros after it.
     ///
     /// # Errors
     ///
@@ -409,6 +426,7 @@ impl Request {
         self.bind(&key, element, dims, pointer)
     }
 
+    /// Binds an input; an empty name is the only one's.
     fn bind(
         &mut self,
         name: &CStr,
@@ -424,7 +442,7 @@ impl Request {
             |text, n| unsafe {
                 (self.model.shim.functions.bind)(
                     self.raw.as_ptr(),
-                    name.as_ptr(),
+                    name_or_null(name),
                     element.code(),
                     dims.as_ptr(),
                     rank,
@@ -465,7 +483,7 @@ impl Request {
         done.map(|_| ()).map_err(openvino("run the model"))
     }
 
-    /// An f32 output of the last run and its shape.
+    /// An f32 output of the last run, the only one where `name` is empty, and its shape.
     ///
     /// # Errors
     ///
@@ -478,7 +496,7 @@ impl Request {
             |text, n| unsafe {
                 (self.model.shim.functions.output)(
                     self.raw.as_ptr(),
-                    key.as_ptr(),
+                    name_or_null(&key),
                     &mut data,
                     dims.as_mut_ptr(),
                     &mut rank,

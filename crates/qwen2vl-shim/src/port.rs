@@ -56,7 +56,7 @@ impl Element {
     }
 }
 
-/// An input of a compiled model.
+/// An input or output of a compiled model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     /// Its name, empty where it has none.

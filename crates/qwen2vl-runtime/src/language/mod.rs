@@ -28,10 +28,9 @@ impl LanguageModel {
     ) -> Result<Self, Error> {
         let text_embeddings = text_embeddings(native, files, config)?;
         if options.engine != EngineKind::Stateful {
-            let paged = native.shim().and_then(|shim| {
-                let request = text_embeddings.request()?;
-                PagedLanguageModel::load(&shim, request, files, config, options)
-            });
+            let paged = text_embeddings
+                .request()
+                .and_then(|request| PagedLanguageModel::load(native, request, files, config, options));
             match paged {
                 Ok((model, limits)) => {
                     let engine = PagedEngine::new(Box::new(model), config, limits, Arc::clone(turns));

@@ -1,11 +1,10 @@
 //! The language model with paged attention: OpenVINO's `SDPAToPagedAttention` on the exported graph, by the shim.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use qwen2vl_shim::{CompileOptions, Element as ShimElement, Kernels, Request as ShimRequest, Shim};
+use qwen2vl_shim::{CompileOptions, Element as ShimElement, Request as ShimRequest};
 
-use crate::native::{Port, Request};
+use crate::native::{Native, Port, Request, shim_properties};
 use crate::paged::{Limits, PagedModel, Step};
 use crate::{EngineOptions, Error, KvCachePrecision, ModelConfig, ModelFiles, Precision};
 
@@ -24,17 +23,16 @@ pub(crate) struct PagedLanguageModel {
 impl PagedLanguageModel {
     /// Compiles it. `text_embeddings` is a request of the model that embeds tokens.
     pub(crate) fn load(
-        shim: &Arc<Shim>,
+        native: &mut Native,
         text_embeddings: Request,
         files: &ModelFiles,
         config: &ModelConfig,
         options: &EngineOptions,
     ) -> Result<(Self, Limits), Error> {
         let properties = properties(options, config);
-        // With f32 the products are OpenVINO's.
-        let kernels = (options.precision == Precision::Fast).then(|| Kernels::new(threads(options))).flatten().map(Arc::new);
         let weights = files.language_model.with_extension("bin");
-        let model = shim.compile(&CompileOptions {
+        let kernels = native.kernels();
+        let model = native.shim()?.compile(&CompileOptions {
             xml: text(&files.language_model)?,
             weights: text(&weights)?,
             device: &options.device,
@@ -153,23 +151,12 @@ impl PagedModel for PagedLanguageModel {
     }
 }
 
-fn threads(options: &EngineOptions) -> usize {
-    options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-}
-
 /// Values that share a scale in a cache of 8 bits.
 const KEY_GROUP: usize = 32;
 
 fn properties(options: &EngineOptions, config: &ModelConfig) -> Vec<(&'static str, String)> {
-    let mut properties = Vec::new();
+    let mut properties = shim_properties(options);
     let mut set = |key, value: &str| properties.push((key, value.to_owned()));
-    if let Some(threads) = options.threads {
-        set("INFERENCE_NUM_THREADS", &threads.to_string());
-    }
-    if options.precision == Precision::F32 {
-        set("INFERENCE_PRECISION_HINT", "f32");
-        set("DYNAMIC_QUANTIZATION_GROUP_SIZE", "0");
-    }
     match (options.kv_cache_precision, options.precision) {
         (KvCachePrecision::F32, _) | (KvCachePrecision::Auto, Precision::F32) => {
             set("KV_CACHE_PRECISION", "f32")

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openvino::{Core, DeviceType, RwPropertyKey};
-use qwen2vl_shim::Shim;
+use qwen2vl_shim::{CompileOptions, Kernels, Shim};
 
 pub(crate) use request::Request;
 pub(crate) use signature::{Element, Port, Signature};
 
-use crate::{EngineOptions, Error, Precision, library};
+use crate::{EngineKind, EngineOptions, Error, Precision, library};
 
 /// A started OpenVINO with the properties of one engine.
 pub(crate) struct Native {
@@ -24,7 +24,9 @@ pub(crate) struct Native {
     device: String,
     caches: bool,
     library: PathBuf,
-    cache_dir: Option<PathBuf>,
+    options: EngineOptions,
+    shim: Option<Arc<Shim>>,
+    kernels: Option<Arc<Kernels>>,
 }
 
 impl Native {
@@ -40,7 +42,9 @@ impl Native {
             device: options.device.clone(),
             caches: false,
             library: location.path,
-            cache_dir: options.cache_dir.clone(),
+            options: options.clone(),
+            shim: None,
+            kernels: None,
         };
         native.check_device()?;
         native.configure(options)?;
@@ -99,10 +103,54 @@ impl Native {
     }
 
     /// What the C API has no call for; built at the first use.
-    pub(crate) fn shim(&self) -> Result<Arc<Shim>, Error> {
+    pub(crate) fn shim(&mut self) -> Result<Arc<Shim>, Error> {
+        if let Some(shim) = &self.shim {
+            return Ok(Arc::clone(shim));
+        }
         // Without a cache folder it is built again by every process.
-        let folder = self.cache_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("qwen2vl"));
-        Ok(Shim::start(&self.library, &folder)?)
+        let folder = self.options.cache_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("qwen2vl"));
+        let shim = Shim::start(&self.library, &folder)?;
+        Ok(Arc::clone(self.shim.insert(shim)))
+    }
+
+    /// Our own products of compressed weights; `None` where OpenVINO's are used: in f32, on other devices than the CPU, on
+    /// processors that they are not made for.
+    pub(crate) fn kernels(&mut self) -> Option<Arc<Kernels>> {
+        let wanted = self.options.precision == Precision::Fast && self.device == "CPU";
+        if self.kernels.is_none() && wanted {
+            let threads = self.options.threads.unwrap_or_else(available_threads);
+            self.kernels = Kernels::new(threads).map(Arc::new);
+        }
+        self.kernels.clone()
+    }
+
+    /// Compiles an IR with our own products where they can be had, else as [`Native::compile`] does.
+    pub(crate) fn compile_with_kernels(
+        &mut self,
+        name: &'static str,
+        xml: &Path,
+        check: impl Fn(&Signature) -> Result<(), String>,
+    ) -> Result<Compiled, Error> {
+        let weights = xml.with_extension("bin");
+        if self.options.engine != EngineKind::Stateful
+            && let Some(kernels) = self.kernels()
+            && let Ok(shim) = self.shim()
+        {
+            let model = shim.compile(&CompileOptions {
+                xml: text(xml)?,
+                weights: text(&weights)?,
+                device: &self.device,
+                properties: &shim_properties(&self.options),
+                paged: false,
+                kernels: Some(kernels),
+            })?;
+            check(&Signature::of_shim(&model)?)
+                .map_err(|detail| Error::ModelMismatch { model: name, detail })?;
+            if model.replaced() > 0 {
+                return Ok(Compiled { name, model: Model::Shim(model) });
+            }
+        }
+        self.compile(name, xml, &weights, check)
     }
 
     /// Reads an IR and compiles it.
@@ -144,7 +192,7 @@ impl Native {
             }
             result => result.map_err(|e| failed(&action, &e))?,
         };
-        Ok(Compiled { name, model: Mutex::new(compiled) })
+        Ok(Compiled { name, model: Model::Stock(Mutex::new(compiled)) })
     }
 }
 
@@ -172,17 +220,46 @@ pub(crate) fn failed(action: &str, error: &openvino::InferenceError) -> Error {
     Error::OpenVino { action: action.to_owned(), message: error.to_string() }
 }
 
-/// A compiled model. OpenVINO allows creating requests from several threads only one at a time, hence the lock.
+/// Cores that this process may use.
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// OpenVINO's properties for all models that the shim compiles.
+pub(crate) fn shim_properties(options: &EngineOptions) -> Vec<(&'static str, String)> {
+    let mut properties = Vec::new();
+    if let Some(threads) = options.threads {
+        properties.push(("INFERENCE_NUM_THREADS", threads.to_string()));
+    }
+    if options.precision == Precision::F32 {
+        properties.push(("INFERENCE_PRECISION_HINT", "f32".to_owned()));
+        properties.push(("DYNAMIC_QUANTIZATION_GROUP_SIZE", "0".to_owned()));
+    }
+    properties
+}
+
+/// A compiled model.
 pub(crate) struct Compiled {
     name: &'static str,
-    model: Mutex<openvino::CompiledModel>,
+    model: Model,
+}
+
+enum Model {
+    /// OpenVINO allows creating requests from several threads only one at a time, hence the lock.
+    Stock(Mutex<openvino::CompiledModel>),
+    Shim(Arc<qwen2vl_shim::Model>),
 }
 
 impl Compiled {
     /// A new request, with empty state.
     pub(crate) fn request(&self) -> Result<Request, Error> {
-        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = match &self.model {
+            Model::Stock(model) => model,
+            Model::Shim(model) => return Ok(Request::of_shim(self.name, model.request()?)),
+        };
         let request = model
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
             .create_infer_request()
             .map_err(|e| failed(&format!("create a request of {}", self.name), &e))?;
         Ok(Request::new(self.name, request))

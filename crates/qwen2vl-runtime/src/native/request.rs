@@ -10,12 +10,22 @@ use crate::Error;
 /// An inference request of one compiled model.
 pub(crate) struct Request {
     name: &'static str,
-    inner: InferRequest,
+    inner: Inner,
+}
+
+/// By OpenVINO's C API, or by the shim.
+enum Inner {
+    Stock(InferRequest),
+    Shim(qwen2vl_shim::Request),
 }
 
 impl Request {
     pub(super) fn new(name: &'static str, inner: InferRequest) -> Self {
-        Self { name, inner }
+        Self { name, inner: Inner::Stock(inner) }
+    }
+
+    pub(super) fn of_shim(name: &'static str, inner: qwen2vl_shim::Request) -> Self {
+        Self { name, inner: Inner::Shim(inner) }
     }
 
     /// Sets an f32 input that `fill` writes in full.
@@ -54,13 +64,17 @@ impl Request {
         })
     }
 
-    fn set<T, E: From<Error>>(
+    fn set<T: qwen2vl_shim::Value, E: From<Error>>(
         &mut self,
         input: Port<'_>,
         element: Element,
         dims: &[usize],
         fill: impl FnOnce(&mut [T]) -> Result<(), E>,
     ) -> Result<(), E> {
+        let inner = match &mut self.inner {
+            Inner::Stock(inner) => inner,
+            Inner::Shim(inner) => return inner.set(port_name(input), dims, fill).map_err(Error::from)?,
+        };
         let describe = || format!("set input {input} of {} with shape {dims:?}", self.name);
         let fail = |e: &openvino::InferenceError| failed(&describe(), e);
         let dims_i64: Vec<i64> = dims.iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
@@ -71,15 +85,18 @@ impl Request {
             fill(tensor.get_data_mut::<T>().map_err(|e| fail(&e))?)?;
         }
         let set = match input {
-            Port::Only => self.inner.set_input_tensor(&tensor),
-            Port::Named(name) => self.inner.set_tensor(name, &tensor),
+            Port::Only => inner.set_input_tensor(&tensor),
+            Port::Named(name) => inner.set_tensor(name, &tensor),
         };
         Ok(set.map_err(|e| failed(&format!("set input {input} of {}", self.name), &e))?)
     }
 
     /// Runs the model.
     pub(crate) fn infer(&mut self) -> Result<(), Error> {
-        self.inner.infer().map_err(|e| failed(&format!("run {}", self.name), &e))
+        match &mut self.inner {
+            Inner::Stock(inner) => inner.infer().map_err(|e| failed(&format!("run {}", self.name), &e)),
+            Inner::Shim(inner) => Ok(inner.infer()?),
+        }
     }
 
     /// Reads an output as f32, widening f16 and bf16; the view ends before the request can run again.
@@ -88,11 +105,18 @@ impl Request {
         output: Port<'_>,
         read: impl FnOnce(&[usize], &[f32]) -> R,
     ) -> Result<R, Error> {
+        let inner = match &mut self.inner {
+            Inner::Stock(inner) => inner,
+            Inner::Shim(inner) => {
+                let (dims, values) = inner.output(port_name(output))?;
+                return Ok(read(&dims, values));
+            }
+        };
         let action = format!("read output {output} of {}", self.name);
         let fail = |e: &openvino::InferenceError| failed(&action, e);
         let tensor = match output {
-            Port::Only => self.inner.get_output_tensor(),
-            Port::Named(name) => self.inner.get_tensor(name),
+            Port::Only => inner.get_output_tensor(),
+            Port::Named(name) => inner.get_tensor(name),
         };
         let tensor = tensor.map_err(|e| fail(&e))?;
         let element = tensor.get_element_type().map_err(|e| fail(&e))?;
@@ -118,6 +142,14 @@ impl Request {
                 detail: format!("output {output} has element type {other}, expected a float"),
             }),
         }
+    }
+}
+
+/// The shim's name of a port.
+fn port_name(port: Port<'_>) -> &str {
+    match port {
+        Port::Only => "",
+        Port::Named(name) => name,
     }
 }
 

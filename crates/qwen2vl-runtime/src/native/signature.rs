@@ -63,6 +63,12 @@ impl Signature {
         Ok(Self { inputs: inputs.collect::<Result<_, _>>()?, outputs: outputs.collect::<Result<_, _>>()? })
     }
 
+    /// Of a model that the shim has compiled.
+    pub(super) fn of_shim(model: &qwen2vl_shim::Model) -> Result<Self, qwen2vl_shim::Error> {
+        let all = |ports: Vec<qwen2vl_shim::Port>| ports.into_iter().map(Found::of_port).collect();
+        Ok(Self { inputs: all(model.inputs()?), outputs: all(model.outputs()?) })
+    }
+
     /// Checks that exactly these inputs exist.
     pub(crate) fn expect_inputs(&self, want: &[(Port<'_>, Element, Dims<'_>)]) -> Result<(), String> {
         for &(port, element, dims) in want {
@@ -105,6 +111,17 @@ impl Found {
             element: node.get_element_type()?,
             dims: shape.get_dimensions().iter().map(fixed).collect(),
         })
+    }
+
+    fn of_port(port: qwen2vl_shim::Port) -> Self {
+        use qwen2vl_shim::Element::{F32, I32, I64};
+        let element = match port.element {
+            F32 => ElementType::F32,
+            I32 => ElementType::I32,
+            I64 => ElementType::I64,
+            _ => ElementType::Dynamic,
+        };
+        Self { name: Some(port.name).filter(|name| !name.is_empty()), element, dims: port.dims }
     }
 
     fn describe(&self, kind: &str) -> String {

@@ -51,10 +51,9 @@ impl VisionEncoder {
         )?;
         let rotary = rotary::width(&config.vision);
         let hidden = config.text.hidden_size;
-        let merger = native.compile(
+        let merger = native.compile_with_kernels(
             "vision_embeddings_merger",
             &files.vision_embeddings_merger,
-            &files.vision_embeddings_merger.with_extension("bin"),
             |signature| {
                 signature.expect_inputs(&[
                     (Port::Named("hidden_states"), Element::F32, &[None, Some(width)]),
