@@ -8,6 +8,7 @@ use qwen2vl_pipeline::{ImageSize, Precision};
 
 mod boxes;
 mod bulk;
+mod cache;
 mod generation;
 mod models;
 mod structured;
@@ -15,6 +16,7 @@ mod video;
 
 pub use boxes::BoxArgs;
 pub use bulk::BulkArgs;
+pub use cache::{CacheClearArgs, CacheCommand, CacheInfoArgs, VisionCacheArgs};
 pub use generation::GenerationArgs;
 pub use models::{
     ModelCommand, ModelFetchArgs, ModelInfoArgs, ModelListArgs, ModelSourceArgs, ModelVerifyArgs,
@@ -48,6 +50,9 @@ pub enum Command {
     /// Fetch models, list those that are here, look into one, verify one
     #[command(subcommand)]
     Model(ModelCommand),
+    /// See what is in the cache, and empty it
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Check what is installed, found and usable, and say what to do about the rest
     Doctor(DoctorArgs),
     /// Annotate the embedded sample pictures with the embedded demo model

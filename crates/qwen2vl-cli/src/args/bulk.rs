@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Format, LimitArgs, ModelArgs, PdfArgs, PromptArgs, VideoArgs};
+use super::{Format, LimitArgs, ModelArgs, PdfArgs, PromptArgs, VideoArgs, VisionCacheArgs};
 
 #[derive(Debug, Args)]
 pub struct BulkArgs {
@@ -34,4 +34,6 @@ pub struct BulkArgs {
     pub pdf: PdfArgs,
     #[command(flatten)]
     pub video: VideoArgs,
+    #[command(flatten)]
+    pub cache: VisionCacheArgs,
 }

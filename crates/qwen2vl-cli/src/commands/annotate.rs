@@ -37,7 +37,10 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     let mut box_files = BoxFiles::open(args, requests.iter().flatten())?;
     let mut output = Output::open(bulk.output.as_deref(), bulk.format, names.len() > 1)?;
     let images = boxes::images_of(&requests);
-    let annotator = model::builder(package, &bulk.model.engine).pdf_dpi(bulk.pdf.dpi).build()?;
+    let annotator = model::builder(package, &bulk.model.engine)
+        .pdf_dpi(bulk.pdf.dpi)
+        .vision_cache(bulk.cache.options())
+        .build()?;
     annotator.check(&options)?;
     let bar = bulk::progress_bar(names.len());
 

@@ -27,7 +27,10 @@ pub fn run(args: &ClassifyArgs) -> Result<u8> {
 
     let (options, limits) = bulk::options(bulk, &package);
     let (names, requests) = bulk::requests(bulk, &prompt, &options);
-    let annotator = model::builder(package, &bulk.model.engine).pdf_dpi(bulk.pdf.dpi).build()?;
+    let annotator = model::builder(package, &bulk.model.engine)
+        .pdf_dpi(bulk.pdf.dpi)
+        .vision_cache(bulk.cache.options())
+        .build()?;
     let labels = Labels::new(annotator.processor().tokenizer(), &labels)?;
     let mut output = Output::open(bulk.output.as_deref(), bulk.format, names.len() > 1)?;
     let bar = bulk::progress_bar(names.len());

@@ -3,6 +3,7 @@
 pub mod annotate;
 pub mod boxes;
 pub mod bulk;
+pub mod cache;
 pub mod chat;
 pub mod classify;
 pub mod demo;

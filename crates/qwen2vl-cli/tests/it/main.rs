@@ -4,6 +4,7 @@
 
 mod annotate;
 mod boxes;
+mod cache;
 mod chat;
 mod classify;
 mod look;
@@ -26,7 +27,8 @@ fn qwen2vl(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.args(arguments);
+    // What one test computes does not depend on others.
+    command.env("QWEN2VL_NO_VISION_CACHE", "1").args(arguments);
     command
 }
 
