@@ -61,9 +61,10 @@ impl Engine {
         &self.config
     }
 
-    /// OpenVINO's build number, as `2026.4.1-…`.
-    pub fn openvino_version(&self) -> String {
-        library::version()
+    /// What computes embeddings, for those who keep them: OpenVINO's build number, and whose products of weights they are.
+    pub fn vision_identity(&self) -> String {
+        let products = if self.vision.has_kernels() { "own products" } else { "OpenVINO's products" };
+        format!("OpenVINO {}, {products}", library::version())
     }
 
     /// Encodes one image or video: `pixel_values [grid.n_patches(), patch_len]`, row-major, in merge order.

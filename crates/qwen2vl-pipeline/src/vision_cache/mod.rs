@@ -153,7 +153,7 @@ impl VisionCache {
         let mut parts = vec![format!("{:?} {}", engine_options.precision, engine_options.device)];
         if disk_bytes.is_some() {
             parts.push(env!("CARGO_PKG_VERSION").to_owned());
-            parts.push(engine.openvino_version());
+            parts.push(engine.vision_identity());
             parts.push(format!("{:?} {:?}", package.model.vision, package.model.geometry));
             parts.push(fingerprint::cpu());
             parts.extend(identity.0.map(|hash| hash.to_hex().to_string()));

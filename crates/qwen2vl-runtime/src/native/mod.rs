@@ -251,6 +251,11 @@ enum Model {
 }
 
 impl Compiled {
+    /// Whether products of weights are our own.
+    pub(crate) fn has_kernels(&self) -> bool {
+        matches!(self.model, Model::Shim(_))
+    }
+
     /// A new request, with empty state.
     pub(crate) fn request(&self) -> Result<Request, Error> {
         let model = match &self.model {

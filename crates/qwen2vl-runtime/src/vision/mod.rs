@@ -66,6 +66,11 @@ impl VisionEncoder {
         Ok(Self { patch_embed, merger, config: config.clone(), precision, turns: Arc::clone(turns) })
     }
 
+    /// Whether products of weights are our own.
+    pub(crate) fn has_kernels(&self) -> bool {
+        self.merger.has_kernels()
+    }
+
     /// Encodes one image or video.
     pub(crate) fn encode(&self, pixel_values: &[f32], grid: GridThw) -> Result<VisionEmbeddings, Error> {
         let patch_len = self.config.geometry.patch_len();
