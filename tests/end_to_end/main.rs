@@ -9,6 +9,7 @@ mod beams;
 mod boxes;
 mod breaks;
 mod conversation;
+mod engine;
 mod layers;
 mod options;
 mod precisions;

@@ -81,6 +81,14 @@ impl AnnotatorBuilder {
         self
     }
 
+    /// The most tokens of prompts computed in one step, at least 1; 1,024 if not set. While others decode it is a quarter,
+    /// so that a long prompt does not stall them.
+    #[must_use]
+    pub fn prefill_chunk_tokens(mut self, tokens: usize) -> Self {
+        self.engine.prefill_chunk_tokens = tokens;
+        self
+    }
+
     /// How keys and values are kept.
     #[must_use]
     pub fn kv_cache_precision(mut self, precision: KvCachePrecision) -> Self {

@@ -43,7 +43,8 @@ pub use qwen2vl_preprocess::{
     AlphaMode, AnimationInfo, DecodeLimits, DecodeOptions, ImageSize, PixelLimits, PixelValues, RgbImage,
 };
 pub use qwen2vl_runtime::{
-    CancelToken, EarlyStopping, FinishReason, Precision, available_memory_bytes, library,
+    CancelToken, EarlyStopping, EngineKind, EngineStats, FinishReason, KvCachePrecision, Precision,
+    available_memory_bytes, library,
 };
 pub use qwen2vl_tokenizer::{
     Content, ContentPart, ImagePart, Message, VideoPart, VideoSource, parse_messages,

@@ -291,7 +291,14 @@ impl Model {
             let end = message(
                 // SAFETY: `raw` is written within the call.
                 |text, n| unsafe {
-                    (self.shim.functions.port)(self.model.as_ptr(), c_int::from(outputs), index, &mut raw, text, n)
+                    (self.shim.functions.port)(
+                        self.model.as_ptr(),
+                        c_int::from(outputs),
+                        index,
+                        &mut raw,
+                        text,
+                        n,
+                    )
                 },
                 |code| *code > 1,
             );

@@ -65,12 +65,24 @@ unsafe extern "C" fn prepare(_: *const c_void, raw: *const RawWeights) -> *mut c
         let packed = |n: usize| if kind == Kind::U4 { n.div_ceil(2) } else { n };
         let slice = |data: *const u8, n: usize| std::slice::from_raw_parts(data, n);
         let points = (!raw.zero_points.is_null()).then(|| slice(raw.zero_points, packed(groups)));
-        Weights::new(kind, (n, k, group), slice(raw.data, packed(values)), slice(raw.scales, groups * 2), points)
+        Weights::new(
+            kind,
+            (n, k, group),
+            slice(raw.data, packed(values)),
+            slice(raw.scales, groups * 2),
+            points,
+        )
     };
     weights.map_or(ptr::null_mut(), |weights| Box::into_raw(Box::new(weights)).cast())
 }
 
-unsafe extern "C" fn product(context: *const c_void, weights: *mut c_void, x: *const f32, m: u64, out: *mut f32) {
+unsafe extern "C" fn product(
+    context: *const c_void,
+    weights: *mut c_void,
+    x: *const f32,
+    m: u64,
+    out: *mut f32,
+) {
     // SAFETY: the kernels outlive the model; weights are what `prepare` made; `x` and `out` are tensors of `m` rows.
     let (kernels, weights, x, out) = unsafe {
         let weights = &*weights.cast::<Weights<'static>>();

@@ -65,7 +65,7 @@ public:
 
     CompressedMatMul() = default;
     CompressedMatMul(const ov::Output<ov::Node>& x, std::shared_ptr<Prepared> prepared, uint64_t n)
-        : Op({x}), m_prepared(std::move(prepared)), m_n(n) {
+        : Op({x}), m_prepared(std::move(prepared)), m_n(n), m_weights(reinterpret_cast<uintptr_t>(m_prepared->handle)) {
         constructor_validate_and_infer_types();
     }
 
@@ -81,6 +81,8 @@ public:
 
     bool visit_attributes(ov::AttributeVisitor& visitor) override {
         visitor.on_attribute("n", m_n);
+        // Operations of equal inputs and attributes are made one.
+        visitor.on_attribute("weights", m_weights);
         return true;
     }
 
@@ -100,6 +102,7 @@ public:
 private:
     std::shared_ptr<Prepared> m_prepared;
     uint64_t m_n = 0;
+    uint64_t m_weights = 0;
 };
 
 template <typename T>

@@ -1,0 +1,87 @@
+//! The paged engine on the whole evaluation set in the CPU's own arithmetic: answers are as right as in f32, and the same
+//! alone and among others, from the cache and computed, in pieces and whole, preempted and undisturbed, on OpenVINO's own
+//! state.
+
+use std::ops::ControlFlow;
+
+use qwen2vl_pipeline::{Annotator, AnnotatorBuilder, CancelToken, EngineKind};
+use qwen2vl_testkit::demo_model_dir;
+
+use crate::answers::is_right;
+use crate::set::{SET, has_openvino, package};
+
+fn builder() -> AnnotatorBuilder {
+    Annotator::builder().package(package(&demo_model_dir()))
+}
+
+/// Token ids and text of every answer, asked one by one.
+fn one_by_one(annotator: &Annotator) -> Vec<(Vec<u32>, String)> {
+    let ask = |item: &crate::set::Item| annotator.run(&item.request()).unwrap();
+    SET.iter().map(|(item, _)| ask(item)).map(|answer| (answer.token_ids, answer.result)).collect()
+}
+
+/// The same of all at once, in another order.
+fn together(annotator: &Annotator, seed: usize) -> Vec<(Vec<u32>, String)> {
+    let n = SET.len();
+    // Coprime to any length below it.
+    let order: Vec<usize> = (0..n).map(|i| (i * 101 + seed) % n).collect();
+    assert_eq!(order.iter().collect::<std::collections::BTreeSet<_>>().len(), n);
+    let mut answers = vec![(Vec::new(), String::new()); n];
+    let requests = order.iter().map(|i| Ok(SET[*i].0.request()));
+    annotator.run_all(requests, &CancelToken::new(), |index, answer| {
+        let answer = answer.unwrap();
+        answers[order[index]] = (answer.token_ids, answer.result);
+        ControlFlow::Continue(())
+    });
+    answers
+}
+
+fn equal(name: &str, got: &[(Vec<u32>, String)], want: &[(Vec<u32>, String)]) {
+    let differ: Vec<String> = SET
+        .iter()
+        .zip(got.iter().zip(want))
+        .filter(|(_, (got, want))| got.0 != want.0)
+        .map(|((item, golden), (got, want))| {
+            format!("{} ({}): {:?} for {:?}, gap {}", item.id, item.task, got.1, want.1, golden.int4.gap)
+        })
+        .collect();
+    assert!(differ.is_empty(), "{name}: {} differ:\n{}", differ.len(), differ.join("\n"));
+}
+
+#[test]
+fn fast_arithmetic_is_as_right_as_f32_and_nothing_shared_changes_an_answer() {
+    if !has_openvino() {
+        return;
+    }
+    let alone = builder().prefix_cache_bytes(0).build().unwrap();
+    let want = one_by_one(&alone);
+    let right = SET.iter().zip(&want).filter(|((item, _), (_, text))| is_right(item, text)).count();
+    let reference = SET.iter().filter(|(_, golden)| golden.int4.right).count();
+    assert!(right + 3 >= reference, "{right} right of {}, {reference} in f32", SET.len());
+
+    let shared = builder().concurrency(7).build().unwrap();
+    equal("together", &together(&shared, 3), &want);
+    equal("from the cache", &together(&shared, 40), &want);
+    let stats = shared.engine_stats();
+    assert!(stats.found_tokens > 1000 && stats.preempted == 0, "{stats:?}");
+
+    let pieces = builder().prefill_chunk_tokens(37).prefix_cache_bytes(0).build().unwrap();
+    equal("in pieces", &together(&pieces, 77), &want);
+    let small = builder().kv_cache_bytes(250_000).build().unwrap();
+    equal("in a small cache", &together(&small, 5), &want);
+    let stats = small.engine_stats();
+    assert!(stats.preempted > 10, "{stats:?}");
+}
+
+#[test]
+fn openvinos_own_state_is_as_right() {
+    if !has_openvino() {
+        return;
+    }
+    let stateful = builder().engine(EngineKind::Stateful).build().unwrap();
+    let answers = one_by_one(&stateful);
+    let right = SET.iter().zip(&answers).filter(|((item, _), (_, text))| is_right(item, text)).count();
+    let reference = SET.iter().filter(|(_, golden)| golden.int4.right).count();
+    assert!(right + 3 >= reference, "{right} right of {}, {reference} in f32", SET.len());
+    assert_eq!(stateful.engine_stats(), Default::default());
+}
