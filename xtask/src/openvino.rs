@@ -45,7 +45,15 @@ pub fn existing() -> Result<Option<(PathBuf, &'static str)>> {
     if let Some(path) = openvino_finder::find("openvino_c", openvino_finder::Linking::Dynamic) {
         return Ok(Some((path, "installed on this system")));
     }
-    Ok(library_in(&cache_folder()?).map(|path| (path, "fetched into the cache")))
+    Ok(fetched_in(&cache_folder()?).map(|path| (path, "fetched into the cache")))
+}
+
+/// A header without which the paged engine is not built.
+pub const HEADER: &str = "openvino/include/openvino/pass/sdpa_to_paged_attention.hpp";
+
+/// The library of a folder that a set-up has filled, if it has the headers as well.
+pub fn fetched_in(folder: &Path) -> Option<PathBuf> {
+    library_in(folder).filter(|_| folder.join(HEADER).is_file())
 }
 
 /// The folder that the set-up fills: `openvino/<version>` below the per-user cache.

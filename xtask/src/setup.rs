@@ -45,7 +45,7 @@ fn fetch(
         || format!("cannot write to {}; name another folder with QWEN2VL_CACHE", parent.display());
     fs::create_dir_all(parent).with_context(unwritable)?;
     let _lock = lock(&parent.join(".lock")).with_context(unwritable)?;
-    if let Some(path) = openvino::library_in(folder) {
+    if let Some(path) = openvino::fetched_in(folder) {
         return Ok(path);
     }
     remove_partial(parent)?;
@@ -64,14 +64,18 @@ fn fetch(
         }
     }
     let n_files = wheel::unpack(&path, &unpacked)?;
-    ensure!(openvino::library_in(&unpacked).is_some(), "{} holds no OpenVINO C library", path.display());
+    ensure!(
+        openvino::fetched_in(&unpacked).is_some(),
+        "{} holds no OpenVINO C library, or no headers",
+        path.display()
+    );
     eprintln!("checked and unpacked {n_files} files");
-    // A folder that holds no library is of no use to anyone.
+    // A folder without library or headers is of no use to anyone.
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot replace {}", folder.display()))?;
     }
     fs::rename(&unpacked, folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    openvino::library_in(folder).context("the unpacked library is gone")
+    openvino::fetched_in(folder).context("the unpacked library is gone")
 }
 
 /// Waits for other processes that set up; the lock ends with the file.

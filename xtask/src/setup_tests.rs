@@ -14,13 +14,16 @@ use super::*;
 
 const LIBRARY: &str = "openvino/libs/libopenvino_c.so.2641";
 
-/// A wheel of one file, in the folder where pip would put it.
+/// A wheel of a library and a header, in the folder where pip would put it.
 fn make_wheel(downloads: &Path, library: &str) -> PathBuf {
     let path = downloads.join("openvino-2026.4.1-1-cp312-cp312-any.whl");
     let mut writer = ZipWriter::new(File::create(&path).unwrap());
-    writer.start_file(library, SimpleFileOptions::default()).unwrap();
-    writer.write_all(b"x").unwrap();
-    let record = format!("{library},sha256={},1\n", wheel::base64_url(&Sha256::digest(b"x")));
+    let mut record = String::new();
+    for file in [library, openvino::HEADER] {
+        writer.start_file(file, SimpleFileOptions::default()).unwrap();
+        writer.write_all(b"x").unwrap();
+        record += &format!("{file},sha256={},1\n", wheel::base64_url(&Sha256::digest(b"x")));
+    }
     writer.start_file("openvino-2026.4.1.dist-info/RECORD", SimpleFileOptions::default()).unwrap();
     writer.write_all(record.as_bytes()).unwrap();
     writer.finish().unwrap();

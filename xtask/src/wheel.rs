@@ -107,7 +107,7 @@ fn is_wanted(path: &str) -> bool {
     let licence = path
         .split_once('/')
         .is_some_and(|(folder, rest)| folder.ends_with(".dist-info") && rest.starts_with("licenses/"));
-    licence || path.starts_with("openvino/libs/")
+    licence || path.starts_with("openvino/libs/") || path.starts_with("openvino/include/")
 }
 
 fn read_record(archive: &mut ZipArchive<File>) -> Result<BTreeMap<String, Recorded>> {

@@ -41,16 +41,16 @@ fn unpack_error(files: &[(&str, &[u8])], record: Option<String>) -> String {
 }
 
 #[test]
-fn libraries_and_licences_are_unpacked_and_nothing_else() {
+fn libraries_headers_and_licences_are_unpacked_and_nothing_else() {
     let licence = "openvino-2026.4.1.dist-info/licenses/LICENSE";
     let files: &[(&str, &[u8])] =
         &[(LIBRARY, b"library"), (licence, b"licence"), ("openvino/include/a.h", b"h"), ("other/x.py", b"x")];
     let (dir, path) = wheel(files, None);
     let into = dir.path().join("into");
-    assert_eq!(unpack(&path, &into).unwrap(), 2);
+    assert_eq!(unpack(&path, &into).unwrap(), 3);
     assert_eq!(fs::read(into.join(LIBRARY)).unwrap(), b"library");
     assert_eq!(fs::read(into.join(licence)).unwrap(), b"licence");
-    assert!(!into.join("openvino/include").exists());
+    assert_eq!(fs::read(into.join("openvino/include/a.h")).unwrap(), b"h");
     assert!(!into.join("other").exists());
 }
 

@@ -2,7 +2,7 @@
 //! openvino-genai: `cargo xtask bench --against genai`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use qwen2vl_pipeline::{Annotator, CancelToken, Labels, Request, library};
+use qwen2vl_pipeline::{Annotator, CancelToken, Labels, Request, VisionCacheOptions, library};
 
 fn benches(criterion: &mut Criterion) {
     if let Err(error) = library::locate(None) {
@@ -10,11 +10,17 @@ fn benches(criterion: &mut Criterion) {
         return;
     }
     let model = qwen2vl_testkit::demo_model_dir();
-    let annotator = Annotator::builder().model(model).build().expect("the demo model loads");
+    let load = |cache| {
+        let builder = Annotator::builder().model(&model).vision_cache(cache);
+        builder.build().expect("the demo model loads")
+    };
+    let annotator = load(VisionCacheOptions::off());
     let image = std::fs::read(qwen2vl_testkit::evaluation("caption_00.png")).expect("it is there");
     let request = Request::question("Describe the image.").image(image);
     criterion.bench_function("prepare", |b| b.iter(|| annotator.prepare(&request)));
     criterion.bench_function("annotate", |b| b.iter(|| annotator.run(&request)));
+    let remembering = load(VisionCacheOptions::default());
+    criterion.bench_function("annotate a known image", |b| b.iter(|| remembering.run(&request)));
 
     let texts: Vec<String> = ["purple", "green", "red", "blue"]
         .iter()

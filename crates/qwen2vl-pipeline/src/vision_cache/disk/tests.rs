@@ -94,6 +94,27 @@ fn damaged_entries_are_removed_and_not_used() {
     assert_eq!(store.get(&key(1), SHAPE), Some(half(1)));
 }
 
+proptest::proptest! {
+    #[test]
+    fn whatever_a_file_holds_it_is_no_entry(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+        n_tokens in 0usize..6,
+        has_header in proptest::prelude::any::<bool>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path(), 1 << 20);
+        let path = store.path(&key(1));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut content = bytes;
+        if has_header {
+            content.splice(..0, header(&key(1), &half(1)));
+        }
+        fs::write(&path, content).unwrap();
+        proptest::prop_assert_eq!(store.get(&key(1), Shape { n_tokens, ..SHAPE }), None);
+        proptest::prop_assert!(!path.exists());
+    }
+}
+
 #[test]
 fn what_was_not_used_for_longest_makes_room() {
     let dir = tempfile::tempdir().unwrap();
