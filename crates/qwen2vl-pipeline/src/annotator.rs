@@ -211,15 +211,16 @@ impl AnnotatorBuilder {
         let mut options = self.engine;
         options.cache_dir.get_or_insert_with(|| cache_root.join("compiled"));
         let cache = &self.vision_cache;
-        let (identity, engine) = std::thread::scope(|scope| {
+        let (identity, processor, engine) = std::thread::scope(|scope| {
             let identity = scope.spawn(|| ModelIdentity::read(cache, &package, &cache_root));
+            let processor = scope.spawn(|| Processor::new(package.clone(), self.decode));
             let engine = Engine::load(&package.files, &package.model, &options);
-            (identity.join().unwrap_or_default(), engine)
+            (identity.join().unwrap_or_default(), processor.join(), engine)
         });
-        let engine = engine?;
+        let (processor, engine) = (processor.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?, engine?);
         Ok(Annotator {
             vision_cache: VisionCache::new(cache, &package, &identity, &engine, &options, &cache_root),
-            processor: Processor::new(package, self.decode)?,
+            processor,
             engine,
             defaults: self.defaults,
             formats: Formats::default(),

@@ -50,8 +50,10 @@ impl Engine {
         let started = Instant::now();
         let mut native = Native::start(options)?;
         let turns = Arc::new(Turns::default());
-        let vision = VisionEncoder::load(&mut native, files, config, options.precision, &turns)?;
-        let language = LanguageModel::load(&mut native, files, config, options, &turns)?;
+        let (language, vision) =
+            LanguageModel::load(&mut native, files, config, options, &turns, |native| {
+                VisionEncoder::load(native, files, config, options.precision, &turns)
+            })?;
         tracing::debug!("models compiled in {:.1} s", started.elapsed().as_secs_f64());
         Ok(Self { vision, language, config: config.clone(), turns, _native: std::sync::Mutex::new(native) })
     }

@@ -169,11 +169,9 @@ pub struct CompileOptions<'a> {
 pub struct Shim {
     functions: Functions,
     core: NonNull<c_void>,
-    // OpenVINO's core compiles one model at a time.
-    compiling: Mutex<()>,
 }
 
-// SAFETY: `ov::Core` may be used by several threads; compiling is behind a lock on top.
+// SAFETY: `ov::Core` may be used by several threads, for compiling as well.
 unsafe impl Send for Shim {}
 // SAFETY: as above.
 unsafe impl Sync for Shim {}
@@ -191,7 +189,7 @@ impl Shim {
         let core = message(|text, n| unsafe { (functions.core)(text, n) }, |core| core.is_null())
             .map_err(openvino("start"))?;
         let core = NonNull::new(core).ok_or_else(|| openvino("start")("no core".to_owned()))?;
-        Ok(Arc::new(Self { functions, core, compiling: Mutex::new(()) }))
+        Ok(Arc::new(Self { functions, core }))
     }
 
     /// Reads an IR, transforms and compiles it.
@@ -219,7 +217,6 @@ impl Shim {
             kernels: kernels.as_ref().map_or(ptr::null(), ptr::from_ref),
         };
         let mut replaced = 0;
-        let _one = self.compiling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let model = message(
             // SAFETY: all pointers of `raw` live until the call returns, and the core as long as `self`.
             |text, n| unsafe { (self.functions.compile)(self.core.as_ptr(), &raw, &mut replaced, text, n) },

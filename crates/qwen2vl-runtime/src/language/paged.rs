@@ -1,8 +1,9 @@
 //! The language model with paged attention: OpenVINO's `SDPAToPagedAttention` on the exported graph, by the shim.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use qwen2vl_shim::{CompileOptions, Element as ShimElement, Request as ShimRequest};
+use qwen2vl_shim::{CompileOptions, Element as ShimElement, Kernels, Model, Request as ShimRequest, Shim};
 
 use crate::native::{Native, Port, Request, shim_properties};
 use crate::paged::{Limits, PagedModel, Step};
@@ -20,26 +21,46 @@ pub(crate) struct PagedLanguageModel {
     vocab_size: usize,
 }
 
-impl PagedLanguageModel {
-    /// Compiles it. `text_embeddings` is a request of the model that embeds tokens.
-    pub(crate) fn load(
-        native: &mut Native,
-        text_embeddings: Request,
+/// What compiles it, on a thread of its own if need be.
+pub(crate) struct PagedCompiler {
+    shim: Arc<Shim>,
+    kernels: Option<Arc<Kernels>>,
+}
+
+impl PagedCompiler {
+    /// # Errors
+    ///
+    /// If the shim cannot be had.
+    pub(crate) fn new(native: &mut Native) -> Result<Self, Error> {
+        Ok(Self { shim: native.shim()?, kernels: native.kernels() })
+    }
+
+    pub(crate) fn compile(
+        &self,
         files: &ModelFiles,
         config: &ModelConfig,
         options: &EngineOptions,
-    ) -> Result<(Self, Limits), Error> {
-        let properties = properties(options, config);
+    ) -> Result<Arc<Model>, Error> {
         let weights = files.language_model.with_extension("bin");
-        let kernels = native.kernels();
-        let model = native.shim()?.compile(&CompileOptions {
+        Ok(self.shim.compile(&CompileOptions {
             xml: text(&files.language_model)?,
             weights: text(&weights)?,
             device: &options.device,
-            properties: &properties,
+            properties: &properties(options, config),
             paged: true,
-            kernels,
-        })?;
+            kernels: self.kernels.clone(),
+        })?)
+    }
+}
+
+impl PagedLanguageModel {
+    /// `text_embeddings` is a request of the model that embeds tokens.
+    pub(crate) fn new(
+        model: &Arc<Model>,
+        text_embeddings: Request,
+        config: &ModelConfig,
+        options: &EngineOptions,
+    ) -> Result<(Self, Limits), Error> {
         let caches: Vec<_> = model
             .inputs()?
             .into_iter()
