@@ -23,6 +23,9 @@ pub(crate) const PER_ROW: u8 = 0;
 pub(crate) const PER_BLOCK: u8 = 1;
 pub(crate) const WITHIN_BLOCK: u8 = 2;
 
+/// Bytes between scales that are used and those fetched meanwhile.
+const SCALES_AHEAD: usize = 1024;
+
 /// Quantized activations of one row.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
@@ -72,7 +75,11 @@ fn sums(v: &[__m512; 16]) -> [f32; 16] {
     let mut mixed = [0.0; 16];
     // SAFETY: 16 floats are written into 16.
     unsafe { _mm512_storeu_ps(mixed.as_mut_ptr(), all) };
-    std::array::from_fn(|i| mixed[i % 4 * 4 + i / 4])
+    let mut sums = [0.0; 16];
+    for (i, sum) in sums.iter_mut().enumerate() {
+        *sum = mixed[i % 4 * 4 + i / 4];
+    }
+    sums
 }
 
 /// Results of `R` rows of weights by `T` rows of activations, row by row; `R * T` is 16. What lies `ahead` bytes after the
@@ -81,6 +88,7 @@ fn sums(v: &[__m512; 16]) -> [f32; 16] {
 /// # Safety
 ///
 /// The processor is supported; all pointers are valid for `blocks` blocks of the kind and layout of scales.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(crate) unsafe fn tile<const R: usize, const T: usize, const KIND: u8, const SCALES: u8>(
     panel: &Panel<R>,
@@ -164,7 +172,10 @@ pub(crate) unsafe fn tile<const R: usize, const T: usize, const KIND: u8, const 
             }
         }
     }
-    let flat: [__m512; 16] = std::array::from_fn(|i| acc[i / T][i % T]);
+    let mut flat = [_mm512_setzero_ps(); 16];
+    for (i, flat) in flat.iter_mut().enumerate() {
+        *flat = acc[i / T][i % T];
+    }
     let mut sums = sums(&flat);
     if SCALES == PER_ROW {
         for (i, sum) in sums.iter_mut().enumerate() {
@@ -180,6 +191,7 @@ pub(crate) unsafe fn tile<const R: usize, const T: usize, const KIND: u8, const 
 /// # Safety
 ///
 /// The processor is supported; `scales` has `n` values of 2 bytes, `points` `n` of one, and both outputs have room for 16.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(crate) unsafe fn scales_of_rows(
     scales: *const u8,
@@ -203,6 +215,7 @@ pub(crate) unsafe fn scales_of_rows(
 ///
 /// The processor is supported; `scales` has `n` values of 2 bytes, `points` `n` of 4 bits that begin with a byte, and both
 /// outputs have room for 16.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(crate) unsafe fn scales_of_blocks(
     scales: *const u8,
@@ -214,6 +227,8 @@ pub(crate) unsafe fn scales_of_blocks(
     let mask = ((1u32 << n) - 1) as u16;
     // SAFETY: masked lanes are not read; the outputs have room.
     unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(scales.wrapping_add(SCALES_AHEAD).cast());
+        _mm_prefetch::<_MM_HINT_T0>(points.wrapping_add(SCALES_AHEAD / 4).cast());
         let scales = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, scales.cast()));
         let bytes = ((1u32 << n.div_ceil(2)) - 1) as u16;
         let packed = _mm_maskz_loadu_epi8(bytes, points.cast());
@@ -230,6 +245,7 @@ pub(crate) unsafe fn scales_of_blocks(
 /// # Safety
 ///
 /// The processor is supported.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(crate) unsafe fn quantize(kind: Kind, x: &[f32], out: &mut RowMut<'_>) {
     // Of each of a block's eight vectors the group.

@@ -36,6 +36,7 @@ pub fn multiply(x: &[f32], weights: &Weights<'_>, out: &mut [f32], scratch: &mut
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::ptr;
     use std::sync::Mutex;
 
     use super::{Activations, Pool, Weights};
@@ -82,7 +83,8 @@ mod x86 {
         let job = Job { weights, activations, m, out: &out };
         pool.run(panels.div_ceil(share), &|i| {
             let rows = i * share * PANEL..((i + 1) * share * PANEL).min(weights.n);
-            job.run(rows);
+            // SAFETY: `multiply` has asked whether the processor is supported.
+            unsafe { job.run(rows) };
         });
     }
 
@@ -114,6 +116,7 @@ mod x86 {
 
     impl Job<'_> {
         /// Computes some columns of the result.
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
         fn run(&self, rows: std::ops::Range<usize>) {
             match (self.weights.kind, self.layout()) {
                 (Kind::U4, PER_ROW) => self.run_as::<{ Kind::U4 as u8 }, PER_ROW>(rows),
@@ -136,6 +139,8 @@ mod x86 {
             }
         }
 
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
         fn run_as<const KIND: u8, const SCALES: u8>(&self, rows: std::ops::Range<usize>) {
             let mut scales = Scales::new::<SCALES>(self.weights);
             let tokens = (TOKEN_BYTES / self.weights.k).max(16) / 4 * 4;
@@ -154,6 +159,8 @@ mod x86 {
         }
 
         /// Computes `n` columns from `first` on for some rows of activations.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
         fn tiles<const R: usize, const T: usize, const KIND: u8, const SCALES: u8>(
             &self,
             first: usize,
@@ -164,31 +171,36 @@ mod x86 {
             let weights = self.weights;
             let blocks = weights.k / BLOCK;
             let row_bytes = weights.kind.bytes(weights.k);
-            let n_panels = n.div_ceil(R);
-            let panels: [Panel<R>; 4] = std::array::from_fn(|r| {
-                let r = r.min(n_panels - 1);
-                // Rows past the end are computed as the last one, and not written.
-                let of = |i: usize| (r * R + i).min(n - 1);
-                Panel {
-                    rows: std::array::from_fn(|i| weights.row(first + of(i)).as_ptr()),
-                    scales: std::array::from_fn(|i| scales.scales_of(of(i))),
-                    zeros: std::array::from_fn(|i| scales.zeros_of(of(i))),
+            // Rows past the end are computed as the last one, and not written.
+            let panel_at = |r: usize| {
+                let mut panel =
+                    Panel::<R> { rows: [ptr::null(); R], scales: [ptr::null(); R], zeros: [ptr::null(); R] };
+                for i in 0..R {
+                    let row = (r + i).min(n - 1);
+                    panel.rows[i] = weights.row(first + row).as_ptr();
+                    panel.scales[i] = scales.scales_of(row);
+                    panel.zeros[i] = scales.zeros_of(row);
                 }
-            });
+                panel
+            };
             // Activations stay in the first-level cache while the panel's rows pass by.
             for t in tokens.clone().step_by(T) {
-                let rows: [Row; T] = std::array::from_fn(|i| self.row((t + i).min(tokens.end - 1)));
+                let mut rows = [self.row(t); T];
+                for (i, row) in rows.iter_mut().enumerate().skip(1) {
+                    *row = self.row((t + i).min(tokens.end - 1));
+                }
                 // The first of them meet weights that are still in memory.
                 let ahead = match t == tokens.start {
                     true if T == 1 => AHEAD,
                     true => row_bytes * PANEL,
                     false => 0,
                 };
-                for (r, panel) in panels.iter().enumerate().take(n_panels) {
-                    // SAFETY: the processor is supported; rows, scales and activations have all their blocks.
-                    let sums = unsafe { avx512::tile::<R, T, KIND, SCALES>(panel, &rows, blocks, ahead) };
+                for r in (0..n).step_by(R) {
+                    let panel = panel_at(r);
+                    // SAFETY: rows, scales and activations have all their blocks.
+                    let sums = unsafe { avx512::tile::<R, T, KIND, SCALES>(&panel, &rows, blocks, ahead) };
                     for (i, sum) in sums.iter().enumerate() {
-                        let (row, token) = (r * R + i / T, t + i % T);
+                        let (row, token) = (r + i / T, t + i % T);
                         if row < n && token < tokens.end {
                             // SAFETY: within `[m, n]`; the column is this call's.
                             unsafe { *self.out.0.add(token * weights.n + first + row) = *sum };
@@ -198,6 +210,7 @@ mod x86 {
             }
         }
 
+        #[inline]
         fn row(&self, token: usize) -> Row {
             let (k, blocks) = (self.activations.k, self.activations.k / BLOCK);
             let of = &self.activations;
@@ -229,14 +242,18 @@ mod x86 {
             Self { scales: vec![0.0; PANEL * width], zeros: vec![0.0; PANEL * width], width }
         }
 
+        #[inline]
         fn scales_of(&self, row: usize) -> *const f32 {
             self.scales[row * self.width..][..self.width].as_ptr()
         }
 
+        #[inline]
         fn zeros_of(&self, row: usize) -> *const f32 {
             self.zeros[row * self.width..][..self.width].as_ptr()
         }
 
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
         fn fill<const SCALES: u8>(&mut self, weights: &Weights<'_>, first: usize, n: usize) {
             let blocks = weights.k / BLOCK;
             let lanes_of_group = weights.group / 8;
@@ -275,10 +292,12 @@ mod x86 {
 
     impl Weights<'_> {
         /// Scales and zero points of up to 16 rows of 8 bits.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
         fn fast_rows(&self, first: usize, n: usize, scales: &mut [f32], zeros: &mut [f32]) -> bool {
             let Some((of_scales, points)) = self.raw_rows(first, n) else { return false };
             assert!(n <= LANES && scales.len() >= LANES && zeros.len() >= LANES);
-            // SAFETY: the processor is supported; both outputs have 16 values, both inputs `n`.
+            // SAFETY: both outputs have 16 values, both inputs `n`.
             unsafe {
                 avx512::scales_of_rows(
                     of_scales.as_ptr(),
@@ -292,6 +311,8 @@ mod x86 {
         }
 
         /// Scales of a row whose groups are blocks, of 4 bits, with zero points that begin with a byte.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
         fn fast_scales(&self, row: usize, scales: &mut [f32], zeros: &mut [f32]) -> bool {
             let groups = self.k / BLOCK;
             let (Kind::U4, BLOCK, true) = (self.kind, self.group, (row * groups).is_multiple_of(2)) else {
@@ -300,8 +321,7 @@ mod x86 {
             let Some((of_scales, points)) = self.raw_groups(row * groups, groups) else { return false };
             for chunk in (0..groups).step_by(LANES) {
                 let n = LANES.min(groups - chunk);
-                // SAFETY: the processor is supported; both outputs are padded to whole vectors, and there are `n` more
-                // groups.
+                // SAFETY: both outputs are padded to whole vectors, and there are `n` more groups.
                 unsafe {
                     avx512::scales_of_blocks(
                         of_scales[chunk * 2..].as_ptr(),

@@ -117,7 +117,7 @@ impl Drop for Presence<'_> {
 
 fn relax(spins: &mut u32) {
     *spins += 1;
-    if spins.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
+    if spins.is_multiple_of(512) { std::thread::yield_now() } else { std::hint::spin_loop() }
 }
 
 impl Shared {
