@@ -106,6 +106,20 @@ fn products_are_as_good_as_8_bits_allow() {
 }
 
 #[test]
+fn rows_are_written_as_numbers() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for (kind, shape, with_points) in SHAPES {
+        let made = Made::new(&mut rng, kind, shape, with_points);
+        let (dense, mut row) = (made.dense(), vec![0.0; shape.1]);
+        for n in 0..shape.0 {
+            made.weights().dequantize(n, &mut row);
+            let want = &dense[n * shape.1..][..shape.1];
+            assert!(row.iter().zip(want).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5), "{kind:?} {shape:?}");
+        }
+    }
+}
+
+#[test]
 fn a_row_is_the_same_alone_on_any_number_of_threads() {
     if !is_supported() {
         return;

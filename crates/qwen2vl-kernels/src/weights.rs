@@ -111,6 +111,29 @@ impl<'a> Weights<'a> {
         self.k
     }
 
+    /// Writes a row as numbers, `[k]`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row, or `out` has another length.
+    pub fn dequantize(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.n && out.len() == self.k, "row {row} of {}, {} values", self.n, out.len());
+        let packed = self.row(row);
+        for (group, out) in out.chunks_exact_mut(self.group).enumerate() {
+            let (scale, zero) = (self.scale(row, group), self.zero_point(row, group));
+            let first = group * self.group;
+            for (i, out) in out.iter_mut().enumerate() {
+                let i = first + i;
+                let value = match self.kind {
+                    Kind::U4 => packed[i / 2] >> (i % 2 * 4) & 15,
+                    Kind::U8 => packed[i],
+                    Kind::I8 => packed[i] ^ 128,
+                };
+                *out = (f32::from(value) - zero) * scale;
+            }
+        }
+    }
+
     /// The values of a row, packed.
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> &'a [u8] {

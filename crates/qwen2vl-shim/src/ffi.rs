@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use libloading::Library;
 use memmap2::MmapMut;
+use qwen2vl_kernels::Weights;
 
-use crate::products::RawKernels;
+use crate::products::{RawKernels, RawWeights};
 use crate::{Element, Error, Kernels, Port, build};
 
 /// What shim.cpp says of itself; raised with every change of a signature.
-const ABI: u32 = 1;
+const ABI: u32 = 2;
 
 /// Longest message taken over from OpenVINO, bytes.
 const MESSAGE: usize = 4096;
@@ -72,8 +73,19 @@ type Output = unsafe extern "C" fn(
     u64,
 ) -> c_int;
 
+type NewTable = unsafe extern "C" fn(
+    *mut c_void,
+    *const c_char,
+    *const c_char,
+    *mut RawWeights,
+    *mut c_char,
+    u64,
+) -> *mut c_void;
+
 struct Functions {
     core: Core,
+    table: NewTable,
+    table_free: Free,
     core_free: Free,
     compile: Compile,
     model_free: Free,
@@ -106,6 +118,8 @@ impl Functions {
         }
         Ok(Self {
             core: function!(b"q2v_core\0"),
+            table: function!(b"q2v_table\0"),
+            table_free: function!(b"q2v_table_free\0"),
             core_free: function!(b"q2v_core_free\0"),
             compile: function!(b"q2v_compile\0"),
             model_free: function!(b"q2v_model_free\0"),
@@ -231,6 +245,79 @@ impl Shim {
             replaced: replaced as usize,
             _kernels: options.kernels.clone(),
         }))
+    }
+}
+
+impl Shim {
+    /// The table of a model that looks rows up by number, where its weights are compressed in a form that is known; it is
+    /// read where its file is mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenVino`] if the model cannot be read.
+    pub fn table(self: &Arc<Self>, xml: &str, weights: &str) -> Result<Option<Table>, Error> {
+        let (xml_path, weights_path) = (c_string(xml)?, c_string(weights)?);
+        let mut raw = RawWeights::EMPTY;
+        let mut text = vec![0 as c_char; MESSAGE];
+        // SAFETY: all pointers live until the call returns.
+        let table = unsafe {
+            (self.functions.table)(
+                self.core.as_ptr(),
+                xml_path.as_ptr(),
+                weights_path.as_ptr(),
+                &mut raw,
+                text.as_mut_ptr(),
+                MESSAGE as u64,
+            )
+        };
+        let Some(raw_table) = NonNull::new(table) else {
+            // SAFETY: the shim ends what it writes with a NUL within the buffer, which began as zeros.
+            let text = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
+            return if text.is_empty() { Ok(None) } else { Err(openvino(format!("read {xml}"))(text)) };
+        };
+        // SAFETY: the shim has filled it; the memory stays as long as the table, which frees it last.
+        let weights = unsafe { raw.checked() };
+        let table = Table { shim: Arc::clone(self), raw: raw_table, weights };
+        Ok(table.weights.is_some().then_some(table))
+    }
+}
+
+/// Rows of numbers, looked up.
+pub struct Table {
+    shim: Arc<Shim>,
+    raw: NonNull<c_void>,
+    /// Valid as long as `raw`; `None` only before the table is handed out.
+    weights: Option<Weights<'static>>,
+}
+
+// SAFETY: it is only read.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+impl Table {
+    /// Rows and values of a row.
+    pub fn shape(&self) -> (usize, usize) {
+        self.weights.as_ref().map_or((0, 0), |weights| (weights.n(), weights.k()))
+    }
+
+    /// Writes a row.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row, or `out` has another length than rows have.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        if let Some(weights) = &self.weights {
+            weights.dequantize(row, out);
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.weights = None;
+        // SAFETY: made by `q2v_table`, freed once; nothing refers to it any more.
+        unsafe { (self.shim.functions.table_free)(self.raw.as_ptr()) }
     }
 }
 

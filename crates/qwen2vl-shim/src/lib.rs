@@ -7,6 +7,6 @@ mod port;
 mod products;
 
 pub use error::Error;
-pub use ffi::{CompileOptions, Model, Request, Shim, Value};
+pub use ffi::{CompileOptions, Model, Request, Shim, Table, Value};
 pub use port::{Element, Port};
 pub use products::Kernels;

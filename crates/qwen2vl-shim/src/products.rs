@@ -48,31 +48,45 @@ impl RawKernels {
     }
 }
 
-/// Checks weights; null for those that are left to OpenVINO.
-unsafe extern "C" fn prepare(_: *const c_void, raw: *const RawWeights) -> *mut c_void {
-    // SAFETY: shim.cpp hands a description over whose pointers stay valid until `release`, and has compared the sizes of
-    // weights, scales and zero points with the shape.
-    let weights = unsafe {
-        let raw = &*raw;
-        let kind = match raw.kind {
+impl RawWeights {
+    pub(crate) const EMPTY: Self = Self {
+        data: ptr::null(),
+        scales: ptr::null(),
+        zero_points: ptr::null(),
+        n: 0,
+        k: 0,
+        group: 0,
+        kind: u32::MAX,
+    };
+
+    /// `None` for weights that the kernels are not made for.
+    ///
+    /// # Safety
+    ///
+    /// It was filled by shim.cpp, which has compared the sizes of weights, scales and zero points with the shape; what it
+    /// points to stays valid for the lifetime.
+    pub(crate) unsafe fn checked<'a>(&self) -> Option<Weights<'a>> {
+        let kind = match self.kind {
             0 => Kind::U4,
             1 => Kind::U8,
             2 => Kind::I8,
-            _ => return ptr::null_mut(),
+            _ => return None,
         };
-        let (n, k, group) = (raw.n as usize, raw.k as usize, raw.group as usize);
+        let (n, k, group) = (self.n as usize, self.k as usize, self.group as usize);
         let (values, groups) = (n * k, n * k / group.max(1));
         let packed = |n: usize| if kind == Kind::U4 { n.div_ceil(2) } else { n };
-        let slice = |data: *const u8, n: usize| std::slice::from_raw_parts(data, n);
-        let points = (!raw.zero_points.is_null()).then(|| slice(raw.zero_points, packed(groups)));
-        Weights::new(
-            kind,
-            (n, k, group),
-            slice(raw.data, packed(values)),
-            slice(raw.scales, groups * 2),
-            points,
-        )
-    };
+        // SAFETY: as the caller vouches.
+        let slice = |data: *const u8, n: usize| unsafe { std::slice::from_raw_parts(data, n) };
+        let points = (!self.zero_points.is_null()).then(|| slice(self.zero_points, packed(groups)));
+        let data = slice(self.data, packed(values));
+        Weights::new(kind, (n, k, group), data, slice(self.scales, groups * 2), points).ok()
+    }
+}
+
+/// Checks weights; null for those that are left to OpenVINO.
+unsafe extern "C" fn prepare(_: *const c_void, raw: *const RawWeights) -> *mut c_void {
+    // SAFETY: shim.cpp hands a description over whose pointers stay valid until `release`.
+    let weights: Option<Weights<'static>> = unsafe { (*raw).checked() };
     weights.map_or(ptr::null_mut(), |weights| Box::into_raw(Box::new(weights)).cast())
 }
 

@@ -28,7 +28,7 @@
 
 namespace {
 
-constexpr uint32_t ABI = 1;
+constexpr uint32_t ABI = 2;
 
 // Weights of a matrix product, row-major `[n, k]`, each group of `group` values along k with a scale and maybe a zero point.
 struct Weights {
@@ -39,7 +39,7 @@ struct Weights {
     uint32_t kind;
 };
 
-enum Kind : uint32_t { U4 = 0, U8 = 1, I8 = 2, I4 = 3 };
+enum Kind : uint32_t { U4 = 0, U8 = 1, I8 = 2 };
 
 // The caller's matrix products. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
 // long as the caller's library is loaded.
@@ -105,25 +105,19 @@ private:
     uint64_t m_weights = 0;
 };
 
-template <typename T>
-std::shared_ptr<T> parent(const std::shared_ptr<ov::Node>& node, size_t input) {
-    return ov::as_type_ptr<T>(node->get_input_node_shared_ptr(input));
-}
-
 // The constant below any conversions.
 std::shared_ptr<ov::op::v0::Constant> constant_below(std::shared_ptr<ov::Node> node) {
     while (ov::is_type<ov::op::v0::Convert>(node)) node = node->get_input_node_shared_ptr(0);
     return ov::as_type_ptr<ov::op::v0::Constant>(node);
 }
 
-// Puts the caller's kernel in place of a product whose weights are `(q - zero_point) * scale`, as NNCF writes them.
-bool replace(const std::shared_ptr<ov::op::v0::MatMul>& matmul, const Kernels& kernels) {
-    if (matmul->get_transpose_a() || !matmul->get_transpose_b()) return false;
-    if (matmul->get_input_element_type(0) != ov::element::f32) return false;
-    const auto weight_shape = matmul->get_input_partial_shape(1);
-    const auto x_shape = matmul->get_input_partial_shape(0);
-    if (weight_shape.is_dynamic() || weight_shape.size() != 2 || x_shape.rank().is_dynamic()) return false;
-    auto node = matmul->get_input_node_shared_ptr(1);
+using Constants = std::vector<std::shared_ptr<ov::op::v0::Constant>>;
+
+// Weights `[n, k]` that a graph computes as `(q - zero_point) * scale`, as NNCF writes them, and what keeps their memory.
+bool describe(const ov::Output<ov::Node>& output, Weights& weights, Constants& constants) {
+    const auto shape = output.get_partial_shape();
+    if (shape.is_dynamic() || shape.size() != 2) return false;
+    auto node = output.get_node_shared_ptr();
     while (ov::is_type<ov::op::v0::Convert>(node) || ov::is_type<ov::op::v1::Reshape>(node))
         node = node->get_input_node_shared_ptr(0);
     const auto multiply = ov::as_type_ptr<ov::op::v1::Multiply>(node);
@@ -138,15 +132,13 @@ bool replace(const std::shared_ptr<ov::op::v0::MatMul>& matmul, const Kernels& k
     }
     const auto data = constant_below(quantized);
     if (!data || !scales || scales->get_element_type() != ov::element::f16) return false;
-    Weights weights{};
     const auto type = data->get_element_type();
     if (type == ov::element::u4) weights.kind = U4;
     else if (type == ov::element::u8) weights.kind = U8;
     else if (type == ov::element::i8) weights.kind = I8;
-    else if (type == ov::element::i4) weights.kind = I4;
     else return false;
-    weights.n = weight_shape[0].get_length();
-    weights.k = weight_shape[1].get_length();
+    weights.n = shape[0].get_length();
+    weights.k = shape[1].get_length();
     const uint64_t n_scales = ov::shape_size(scales->get_shape());
     if (n_scales == 0 || n_scales % weights.n != 0 || weights.k % (n_scales / weights.n) != 0) return false;
     if (ov::shape_size(data->get_shape()) != weights.n * weights.k || data->get_shape()[0] != weights.n) return false;
@@ -156,13 +148,25 @@ bool replace(const std::shared_ptr<ov::op::v0::MatMul>& matmul, const Kernels& k
     weights.data = data->get_data_ptr();
     weights.scales = scales->get_data_ptr();
     weights.zero_points = zero_points ? zero_points->get_data_ptr() : nullptr;
+    constants = {data, scales};
+    if (zero_points) constants.push_back(zero_points);
+    return true;
+}
+
+// Puts the caller's kernel in place of a product of compressed weights.
+bool replace(const std::shared_ptr<ov::op::v0::MatMul>& matmul, const Kernels& kernels) {
+    if (matmul->get_transpose_a() || !matmul->get_transpose_b()) return false;
+    if (matmul->get_input_element_type(0) != ov::element::f32) return false;
+    if (matmul->get_input_partial_shape(0).rank().is_dynamic()) return false;
+    Weights weights{};
+    Constants constants;
+    if (!describe(matmul->input_value(1), weights, constants)) return false;
     void* handle = kernels.prepare(kernels.context, &weights);
     if (!handle) return false;
     auto prepared = std::make_shared<Prepared>();
     prepared->kernels = kernels;
     prepared->handle = handle;
-    prepared->constants = {data, scales};
-    if (zero_points) prepared->constants.push_back(zero_points);
+    prepared->constants = std::move(constants);
     const auto op = std::make_shared<CompressedMatMul>(matmul->input_value(0), prepared, weights.n);
     op->set_friendly_name(matmul->get_friendly_name());
     ov::replace_node(matmul, op);
@@ -292,6 +296,28 @@ SHIM_API void* q2v_compile(void* core, const ShimOptions* options, uint64_t* rep
 }
 
 SHIM_API void q2v_model_free(void* model) { delete static_cast<Model*>(model); }
+
+// The compressed table of a model that looks rows up by number; null, without an error, for a model of another form.
+SHIM_API void* q2v_table(void* core, const char* xml, const char* weights_path, Weights* weights, char* error,
+                         uint64_t capacity) {
+    Constants* result = nullptr;
+    guarded(error, capacity, [&] {
+        const auto model = static_cast<ov::Core*>(core)->read_model(xml, weights_path);
+        if (model->inputs().size() != 1 || model->outputs().size() != 1) return;
+        const auto gather = model->get_results()[0]->get_input_node_shared_ptr(0);
+        if (!ov::is_type<ov::op::v8::Gather>(gather)) return;
+        // Nothing but a conversion may lie between the numbers and the look-up.
+        auto ids = gather->get_input_node_shared_ptr(1);
+        if (ov::is_type<ov::op::v0::Convert>(ids)) ids = ids->get_input_node_shared_ptr(0);
+        const auto axis = ov::as_type_ptr<ov::op::v0::Constant>(gather->get_input_node_shared_ptr(2));
+        if (!ov::is_type<ov::op::v0::Parameter>(ids) || !axis || axis->cast_vector<int64_t>().at(0) != 0) return;
+        auto constants = std::make_unique<Constants>();
+        if (describe(gather->input_value(0), *weights, *constants)) result = constants.release();
+    });
+    return result;
+}
+
+SHIM_API void q2v_table_free(void* table) { delete static_cast<Constants*>(table); }
 
 // Describes an input or output; 1 when there is none of that index, 2 on failure.
 SHIM_API int q2v_port(void* model, int is_output, uint64_t index, ShimPort* port, char* error, uint64_t capacity) {

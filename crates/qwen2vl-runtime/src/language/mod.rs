@@ -1,14 +1,16 @@
 //! The language model on OpenVINO: paged, for many conversations at once, or stateful, each with a request of its own.
 
+mod embedder;
 mod last_logits;
 mod paged;
 mod stateful;
 
 use std::sync::Arc;
 
-use crate::native::{Compiled, Element, Native, Port};
+use crate::native::Native;
 use crate::paged::{PagedEngine, Turns};
 use crate::{EngineKind, EngineOptions, Error, LanguageSession, ModelConfig, ModelFiles};
+use embedder::Embedder;
 use paged::{PagedCompiler, PagedLanguageModel};
 use stateful::StatefulLanguageModel;
 
@@ -33,21 +35,19 @@ impl LanguageModel {
             EngineKind::Paged => Some(PagedCompiler::new(native)?),
             EngineKind::Auto => PagedCompiler::new(native).map_err(|e| not_paged(&e)).ok(),
         };
-        let (paged, text_embeddings, other) = std::thread::scope(|scope| {
+        let (paged, embedder, other) = std::thread::scope(|scope| {
             let compile = |compiler: PagedCompiler| move || compiler.compile(files, config, options);
             let paged = compiler.map(|compiler| scope.spawn(compile(compiler)));
-            let text_embeddings = text_embeddings(native, files, config);
+            let embedder = paged.is_some().then(|| Embedder::load(native, files, config, options.precision));
             let other = meanwhile(native);
             let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
-            (paged.map(join), text_embeddings, other)
+            (paged.map(join), embedder, other)
         });
-        let (text_embeddings, other) = (text_embeddings?, other?);
-        if let Some(paged) = paged {
-            let model = paged.and_then(|model| {
-                PagedLanguageModel::new(&model, text_embeddings.request()?, config, options)
-            });
+        let other = other?;
+        if let (Some(paged), Some(embedder)) = (paged, embedder.transpose()?) {
+            let model = paged.and_then(|model| PagedLanguageModel::new(&model, embedder, config, options));
             match model {
                 Ok((model, limits)) => {
                     let engine = PagedEngine::new(Box::new(model), config, limits, Arc::clone(turns));
@@ -57,7 +57,7 @@ impl LanguageModel {
                 Err(error) => not_paged(&error),
             }
         }
-        let model = StatefulLanguageModel::load(native, text_embeddings, files, config, options)?;
+        let model = StatefulLanguageModel::load(native, files, config, options)?;
         Ok((Self::Stateful(Box::new(model)), other))
     }
 
@@ -72,12 +72,4 @@ impl LanguageModel {
 
 fn not_paged(error: &Error) {
     tracing::warn!("conversations share no work: {error}");
-}
-
-fn text_embeddings(native: &mut Native, files: &ModelFiles, config: &ModelConfig) -> Result<Compiled, Error> {
-    let weights = files.text_embeddings.with_extension("bin");
-    native.compile("text_embeddings", &files.text_embeddings, &weights, |signature| {
-        signature.expect_inputs(&[(Port::Only, Element::I64, &[None, None])])?;
-        signature.expect_output(Port::Only, &[None, None, Some(config.text.hidden_size)])
-    })
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use qwen2vl_shim::{CompileOptions, Element as ShimElement, Kernels, Model, Request as ShimRequest, Shim};
 
-use crate::native::{Native, Port, Request, shim_properties};
+use super::embedder::Embedder;
+use crate::native::{Native, shim_properties};
 use crate::paged::{Limits, PagedModel, Step};
 use crate::{EngineOptions, Error, KvCachePrecision, ModelConfig, ModelFiles, Precision};
 
@@ -14,7 +15,7 @@ const CACHES: [&str; 2] = ["key_cache.", "value_cache."];
 
 /// The model, one request of it, and the cache's memory.
 pub(crate) struct PagedLanguageModel {
-    text_embeddings: Request,
+    embedder: Embedder,
     request: ShimRequest,
     n_blocks: usize,
     hidden_size: usize,
@@ -54,10 +55,9 @@ impl PagedCompiler {
 }
 
 impl PagedLanguageModel {
-    /// `text_embeddings` is a request of the model that embeds tokens.
     pub(crate) fn new(
         model: &Arc<Model>,
-        text_embeddings: Request,
+        embedder: Embedder,
         config: &ModelConfig,
         options: &EngineOptions,
     ) -> Result<(Self, Limits), Error> {
@@ -97,7 +97,7 @@ impl PagedLanguageModel {
             vocab_size: config.vocab_size,
         };
         let loaded = Self {
-            text_embeddings,
+            embedder,
             request,
             n_blocks,
             hidden_size: config.text.hidden_size,
@@ -109,22 +109,9 @@ impl PagedLanguageModel {
     /// Embeds the step's tokens, with images and videos in their places.
     fn embed(&mut self, step: &Step) -> Result<(), Error> {
         let (n, hidden) = (step.ids.len(), self.hidden_size);
-        self.text_embeddings.set_i64(Port::Only, &[1, n], |input| {
-            for (value, &id) in input.iter_mut().zip(&step.ids) {
-                *value = i64::from(id);
-            }
-        })?;
-        self.text_embeddings.infer()?;
-        let (embeddings, request) = (&mut self.text_embeddings, &mut self.request);
-        request.set("inputs_embeds", &[n, hidden], |input: &mut [f32]| {
-            embeddings.read_f32(Port::Only, |dims, values| {
-                if values.len() != input.len() {
-                    let detail = format!("it returned shape {dims:?}, expected [1, {n}, {hidden}]");
-                    return Err(Error::ModelMismatch { model: "text_embeddings", detail });
-                }
-                input.copy_from_slice(values);
-                Ok(())
-            })??;
+        let embedder = &mut self.embedder;
+        self.request.set("inputs_embeds", &[n, hidden], |input: &mut [f32]| {
+            embedder.embed(&step.ids, input)?;
             for placed in &step.placed {
                 for i in 0..placed.n {
                     let at = (placed.start + i) * hidden;

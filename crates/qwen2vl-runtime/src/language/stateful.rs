@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use qwen2vl_types::TokenId;
 use sha2::{Digest, Sha256};
 
+use super::embedder;
 use super::last_logits::last_logits_only;
 use crate::native::{Compiled, Element, Native, Port, Request};
 use crate::plan::piece_tokens;
@@ -23,12 +24,12 @@ pub(crate) struct StatefulLanguageModel {
 impl StatefulLanguageModel {
     pub(crate) fn load(
         native: &mut Native,
-        text_embeddings: Compiled,
         files: &ModelFiles,
         config: &ModelConfig,
         options: &EngineOptions,
     ) -> Result<Self, Error> {
         let hidden = Some(config.text.hidden_size);
+        let text_embeddings = embedder::compile(native, files, config)?;
         let weights = files.language_model.with_extension("bin");
         let adapted = adapted_graph(&files.language_model, &weights, options.cache_dir.as_deref());
         let graph = adapted.as_deref().unwrap_or(&files.language_model);
@@ -233,22 +234,9 @@ impl StatefulSession<'_> {
     ) -> Result<(), Error> {
         let (rows, hidden) = (parents.len(), self.model.config.text.hidden_size);
         let n = ids.len() / rows;
-        self.text_embeddings.set_i64(Port::Only, &[rows, n], |input| {
-            for (value, &id) in input.iter_mut().zip(ids) {
-                *value = i64::from(id);
-            }
-        })?;
-        self.text_embeddings.infer()?;
         let (text_embeddings, language_model) = (&mut self.text_embeddings, &mut self.language_model);
         language_model.set_f32(Port::Named("inputs_embeds"), &[rows, n, hidden], |input| {
-            text_embeddings.read_f32(Port::Only, |_, values| {
-                if values.len() != input.len() {
-                    let detail = format!("it returned {} values, expected {}", values.len(), input.len());
-                    return Err(Error::ModelMismatch { model: "text_embeddings", detail });
-                }
-                input.copy_from_slice(values);
-                Ok(())
-            })??;
+            embedder::embed(text_embeddings, &[rows, n], ids, input)?;
             replace_rows(input);
             Ok::<(), Error>(())
         })?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openvino::{Core, DeviceType, RwPropertyKey};
-use qwen2vl_shim::{CompileOptions, Kernels, Shim};
+use qwen2vl_shim::{CompileOptions, Kernels, Shim, Table};
 
 pub(crate) use request::Request;
 pub(crate) use signature::{Element, Port, Signature};
@@ -122,6 +122,15 @@ impl Native {
             self.kernels = Kernels::new(threads).map(Arc::new);
         }
         self.kernels.clone()
+    }
+
+    /// The table of a model that looks rows up, see [`Shim::table`]; only for the CPU.
+    pub(crate) fn table(&mut self, xml: &Path) -> Result<Option<Table>, Error> {
+        if self.device != "CPU" {
+            return Ok(None);
+        }
+        let weights = xml.with_extension("bin");
+        Ok(self.shim()?.table(text(xml)?, text(&weights)?)?)
     }
 
     /// Compiles an IR with our own products where they can be had, else as [`Native::compile`] does.

@@ -54,6 +54,7 @@ impl BlockPool {
     }
 
     /// Blocks kept for their content alone.
+    #[cfg(test)]
     pub(crate) fn kept(&self) -> usize {
         self.kept.len()
     }
@@ -134,6 +135,7 @@ impl BlockPool {
     }
 
     /// Whether there is a block of that content.
+    #[cfg(test)]
     pub(crate) fn contains(&self, hash: &BlockHash) -> bool {
         self.found_by.contains_key(hash)
     }
