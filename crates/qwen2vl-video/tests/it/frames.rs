@@ -133,7 +133,8 @@ fn seeking_and_decoding_everything_give_the_same_frames() {
         let path = made(folder.path(), &case);
         let all = all_frames(&path);
         for decoding in [Decoding::Auto, Decoding::Sequential, Decoding::Seek] {
-            let video = VideoFile::open(&path, &Ffmpeg::find(None).unwrap(), &options(decoding)).unwrap();
+            let video = VideoFile::open(&path, &Ffmpeg::find(None).unwrap(), &options(decoding))
+                .unwrap_or_else(|error| panic!("{}: {error}", case.name));
             let info = video.info();
             let bytes = info.size.pixels() as usize * 3;
             if (info.n_frames, [info.size.height, info.size.width]) != (case.n_frames, case.size)

@@ -52,6 +52,44 @@ fn the_programs_are_found_by_folder_and_by_file() {
     assert!(error.contains("install ffmpeg") && error.contains("QWEN2VL_FFMPEG"), "{error}");
 }
 
+/// What the search path has comes first; without it the folder of last resort is taken, and what is named and missing is an
+/// error all the same.
+#[cfg(unix)]
+#[test]
+fn the_last_resort_is_the_last() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["ffmpeg", "ffprobe"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "#!/bin/sh\necho ffmpeg version 7.7 of a test\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let found = Ffmpeg::find_or(None, Some(folder.path())).unwrap();
+    assert_eq!(found, Ffmpeg::find(None).unwrap());
+    let missing = folder.path().join("missing");
+    assert!(Ffmpeg::find_or(Some(&missing), Some(folder.path())).is_err());
+    // In a process of its own, whose search path has neither program.
+    let test = std::env::current_exe().unwrap();
+    let mut alone = std::process::Command::new(test);
+    alone.args(["--exact", "names::without_a_search_path", "--nocapture"]);
+    alone.env("PATH", folder.path().join("empty")).env_remove("QWEN2VL_FFMPEG").env(ALONE, folder.path());
+    let output = alone.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("7.7 fetched by the set-up"), "{text}");
+}
+
+const ALONE: &str = "QWEN2VL_TEST_LAST_RESORT";
+
+/// The part of the test above that needs a search path of its own; does nothing elsewhere.
+#[test]
+fn without_a_search_path() {
+    let Some(folder) = std::env::var_os(ALONE) else { return };
+    let found = Ffmpeg::find_or(None, Some(Path::new(&folder))).unwrap();
+    println!("{} {}", found.version(), found.source());
+    assert!(Ffmpeg::find(None).is_err() && Ffmpeg::find_or(None, Some(Path::new("/nowhere"))).is_err());
+}
+
 /// Scripts in place of the programs: what stalls is ended, what fails is quoted.
 #[cfg(unix)]
 #[test]
