@@ -11,6 +11,7 @@ mod breaks;
 mod conversation;
 mod engine;
 mod layers;
+mod memory;
 mod options;
 mod precisions;
 mod same_answers;

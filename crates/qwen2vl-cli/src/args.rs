@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use qwen2vl_pipeline::{ImageSize, Precision};
+use qwen2vl_pipeline::ImageSize;
 
 mod boxes;
 mod bulk;
 mod cache;
+mod engine;
 mod generation;
 mod models;
 mod structured;
@@ -17,6 +18,7 @@ mod video;
 pub use boxes::BoxArgs;
 pub use bulk::BulkArgs;
 pub use cache::{CacheClearArgs, CacheCommand, CacheInfoArgs, VisionCacheArgs};
+pub use engine::EngineArgs;
 pub use generation::GenerationArgs;
 pub use models::{
     ModelCommand, ModelFetchArgs, ModelInfoArgs, ModelListArgs, ModelSourceArgs, ModelVerifyArgs,
@@ -63,6 +65,10 @@ pub enum Command {
 pub struct AnnotateArgs {
     #[command(flatten)]
     pub bulk: BulkArgs,
+    /// Inputs answered at once; each step of the language model serves all of them
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512),
+          env = "QWEN2VL_CONCURRENCY")]
+    pub concurrency: u16,
     #[command(flatten)]
     pub generation: GenerationArgs,
     #[command(flatten)]
@@ -187,36 +193,6 @@ pub struct ModelArgs {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct EngineArgs {
-    /// OpenVINO's device name
-    #[arg(long, value_name = "NAME", default_value = "CPU", env = "QWEN2VL_DEVICE")]
-    pub device: String,
-    /// Inference threads [default: all cores]
-    #[arg(long, value_name = "N", env = "QWEN2VL_THREADS")]
-    pub threads: Option<usize>,
-    /// Numeric precision: fast is the device's own choice, f32 does not depend on the CPU and is slower
-    #[arg(long, value_enum, default_value_t = PrecisionArg::Fast, env = "QWEN2VL_PRECISION")]
-    pub precision: PrecisionArg,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum PrecisionArg {
-    /// The device's own choice.
-    Fast,
-    /// f32 throughout.
-    F32,
-}
-
-impl From<PrecisionArg> for Precision {
-    fn from(arg: PrecisionArg) -> Self {
-        match arg {
-            PrecisionArg::Fast => Self::Fast,
-            PrecisionArg::F32 => Self::F32,
-        }
-    }
 }
 
 #[derive(Debug, Args)]

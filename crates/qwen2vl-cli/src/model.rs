@@ -76,11 +76,7 @@ pub fn processor(args: &ModelArgs, pdf_dpi: u32) -> Result<Processor> {
 
 /// A builder with the engine's options.
 pub fn builder(package: ModelPackage, args: &EngineArgs) -> AnnotatorBuilder {
-    let builder = Annotator::builder().package(package).device(&args.device).precision(args.precision.into());
-    match args.threads {
-        Some(threads) => builder.threads(threads),
-        None => builder,
-    }
+    args.apply(Annotator::builder().package(package))
 }
 
 /// The pixel limits of one run, and the one notice about them.

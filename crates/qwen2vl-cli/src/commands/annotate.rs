@@ -38,6 +38,7 @@ pub fn run(args: &AnnotateArgs) -> Result<u8> {
     let mut output = Output::open(bulk.output.as_deref(), bulk.format, names.len() > 1)?;
     let images = boxes::images_of(&requests);
     let annotator = model::builder(package, &bulk.model.engine)
+        .concurrency(args.concurrency.into())
         .pdf_dpi(bulk.pdf.dpi)
         .vision_cache(bulk.cache.options())
         .build()?;

@@ -33,6 +33,8 @@ impl LanguageModel {
         let compiler = match options.engine {
             EngineKind::Stateful => None,
             EngineKind::Paged => Some(PagedCompiler::new(native)?),
+            // Not tried on any other device.
+            EngineKind::Auto if options.device != "CPU" => None,
             EngineKind::Auto => PagedCompiler::new(native).map_err(|e| not_paged(&e)).ok(),
         };
         let (paged, embedder, other) = std::thread::scope(|scope| {

@@ -165,9 +165,12 @@ const KEY_GROUP: usize = 32;
 fn properties(options: &EngineOptions, config: &ModelConfig) -> Vec<(&'static str, String)> {
     let mut properties = shim_properties(options);
     let mut set = |key, value: &str| properties.push((key, value.to_owned()));
+    if options.device != "CPU" {
+        return properties;
+    }
     match (options.kv_cache_precision, options.precision) {
         (KvCachePrecision::F32, _) | (KvCachePrecision::Auto, Precision::F32) => {
-            set("KV_CACHE_PRECISION", "f32")
+            set("KV_CACHE_PRECISION", "f32");
         }
         (KvCachePrecision::F16, _) => set("KV_CACHE_PRECISION", "f16"),
         (KvCachePrecision::U8, _) | (KvCachePrecision::Auto, Precision::Fast) => {

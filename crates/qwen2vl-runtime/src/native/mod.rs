@@ -67,7 +67,7 @@ impl Native {
     }
 
     fn configure(&mut self, options: &EngineOptions) -> Result<(), Error> {
-        if let Some(threads) = options.threads {
+        if let Some(threads) = inference_threads(options) {
             self.set(&RwPropertyKey::InferenceNumThreads, &threads.to_string())?;
         }
         if options.precision == Precision::F32 {
@@ -234,10 +234,26 @@ fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// What OpenVINO is told about threads: what was asked for, or what a container's limit leaves of the machine's cores,
+/// which OpenVINO does not look at. Otherwise the choice is its own.
+fn inference_threads(options: &EngineOptions) -> Option<usize> {
+    if options.threads.is_some() || options.device != "CPU" {
+        return options.threads;
+    }
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    below_all(available_threads(), &cpuinfo)
+}
+
+/// The threads that may be used, if the machine has more.
+fn below_all(available: usize, cpuinfo: &str) -> Option<usize> {
+    let all = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    (available < all).then_some(available)
+}
+
 /// OpenVINO's properties for all models that the shim compiles.
 pub(crate) fn shim_properties(options: &EngineOptions) -> Vec<(&'static str, String)> {
     let mut properties = Vec::new();
-    if let Some(threads) = options.threads {
+    if let Some(threads) = inference_threads(options) {
         properties.push(("INFERENCE_NUM_THREADS", threads.to_string()));
     }
     if options.precision == Precision::F32 {
@@ -277,5 +293,19 @@ impl Compiled {
             .create_infer_request()
             .map_err(|e| failed(&format!("create a request of {}", self.name), &e))?;
         Ok(Request::new(self.name, request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openvino_is_told_of_a_limit_and_of_nothing_else() {
+        let cpuinfo = "processor\t: 0\nmodel name\t: x\nprocessor\t: 1\n";
+        assert_eq!([1, 2, 3].map(|n| below_all(n, cpuinfo)), [Some(1), None, None]);
+        assert_eq!(below_all(4, ""), None);
+        let asked = EngineOptions { threads: Some(3), ..EngineOptions::default() };
+        assert_eq!(inference_threads(&asked), Some(3));
     }
 }

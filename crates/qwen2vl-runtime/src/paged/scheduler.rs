@@ -315,7 +315,7 @@ impl Scheduler {
     }
 
     fn writes_into_shared(&self, row: &Row) -> bool {
-        row.computed % self.limits.block_tokens != 0
+        !row.computed.is_multiple_of(self.limits.block_tokens)
             && row.blocks.last().is_some_and(|block| self.pool.is_shared(*block))
     }
 
