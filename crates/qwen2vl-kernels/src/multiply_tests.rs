@@ -114,7 +114,10 @@ fn rows_are_written_as_numbers() {
         for n in 0..shape.0 {
             made.weights().dequantize(n, &mut row);
             let want = &dense[n * shape.1..][..shape.1];
-            assert!(row.iter().zip(want).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5), "{kind:?} {shape:?}");
+            assert!(
+                row.iter().zip(want).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5),
+                "{kind:?} {shape:?}"
+            );
         }
     }
 }

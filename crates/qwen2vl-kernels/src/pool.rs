@@ -30,6 +30,8 @@ struct Shared {
     sleepers: Mutex<usize>,
     wake: Condvar,
     stop: AtomicBool,
+    /// Whether a worker panicked in the job.
+    panicked: AtomicBool,
 }
 
 /// A number of threads, the caller's included.
@@ -52,6 +54,7 @@ impl Pool {
             sleepers: Mutex::new(0),
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
         });
         let worker = |i: usize| {
             let shared = Arc::clone(&shared);
@@ -67,16 +70,23 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `task` with each of `0..n`, on all threads. Calls from several threads wait for each other.
+    /// Calls `task` with each of `0..n`, on all threads. Calls from several threads wait for each other; a task must not
+    /// call it.
+    ///
+    /// # Panics
+    ///
+    /// If a task does, on whatever thread; the pool stays usable.
     pub fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
         if n <= 1 || self.workers.is_empty() {
             return (0..n).for_each(task);
         }
         let _one = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // Dropped last: no thread is in the job when `task`'s lifetime ends, not even if this one panics.
-        let _end = End(&self.shared);
+        let end = End(&self.shared);
         self.shared.begin(n, task);
         self.shared.take_part(task);
+        drop(end);
+        assert!(!self.shared.panicked.load(Ordering::Acquire), "a task panicked on another thread");
     }
 }
 
@@ -127,6 +137,7 @@ impl Shared {
             std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(task)
         });
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        self.panicked.store(false, Ordering::Relaxed);
         self.next.store(0, Ordering::Relaxed);
         self.n.store(n, Ordering::Relaxed);
         self.state.store(0, Ordering::Release);
@@ -160,7 +171,11 @@ impl Shared {
             let task = *self.task.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(task) = task {
                 // SAFETY: the job's caller stays in `run` until the presence ends.
-                self.take_part(unsafe { &*task.0 });
+                let take_part = || self.take_part(unsafe { &*task.0 });
+                // The caller panics in its place.
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(take_part)).is_err() {
+                    self.panicked.store(true, Ordering::Release);
+                }
             }
         }
     }
@@ -224,6 +239,31 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn a_panic_of_another_thread_is_the_callers_and_leaves_the_pool_usable() {
+        let pool = Pool::new(2);
+        let caller = std::thread::current().id();
+        let (on_worker, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        for round in 0..20 {
+            let task = |_: usize| {
+                if std::thread::current().id() != caller && on_worker.fetch_add(1, Ordering::Relaxed) == round
+                {
+                    panic!("on purpose");
+                }
+                std::thread::sleep(Duration::from_millis(1));
+                done.fetch_add(1, Ordering::Relaxed);
+            };
+            let run = std::panic::AssertUnwindSafe(|| pool.run(20, &task));
+            let panicked = std::panic::catch_unwind(run).is_err();
+            // As long as the worker took part, its panic is seen.
+            assert_eq!(panicked, on_worker.load(Ordering::Relaxed) > round, "round {round}");
+            on_worker.store(round + 1, Ordering::Relaxed);
+        }
+        let sum = AtomicUsize::new(0);
+        pool.run(10, &|i| _ = sum.fetch_add(i, Ordering::Relaxed));
+        assert_eq!(sum.into_inner(), 45);
     }
 
     #[test]

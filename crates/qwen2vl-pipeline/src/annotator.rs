@@ -213,7 +213,8 @@ impl AnnotatorBuilder {
         let cache = &self.vision_cache;
         let (identity, processor, engine) = std::thread::scope(|scope| {
             let identity = scope.spawn(|| ModelIdentity::read(cache, &package, &cache_root));
-            let processor = scope.spawn(|| Processor::new(package.clone(), self.decode));
+            let processor = scope
+                .spawn(|| Ok::<_, Error>(Processor::new(package.clone(), self.decode)?.for_engine(&options)));
             let engine = Engine::load(&package.files, &package.model, &options);
             (identity.join().unwrap_or_default(), processor.join(), engine)
         });

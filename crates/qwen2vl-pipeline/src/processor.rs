@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qwen2vl_package::ModelPackage;
 use qwen2vl_preprocess::{DecodeOptions, ImageSize, PixelLimits, PixelValues, Preprocessor};
-use qwen2vl_runtime::{EngineOptions, MemoryPlan};
+use qwen2vl_runtime::{EngineOptions, MemoryPlan, WeightBytes};
 use qwen2vl_tokenizer::{ChatTemplate, EncodedPrompt, Tokenizer};
 use qwen2vl_types::GridThw;
 
@@ -22,6 +22,8 @@ pub struct Processor {
     pub(crate) videos: Preprocessor,
     pub(crate) template: ChatTemplate,
     pub(crate) decode: DecodeOptions,
+    /// As the engine will use them.
+    weights: WeightBytes,
     tokenizer: Arc<Tokenizer>,
 }
 
@@ -80,9 +82,17 @@ impl Processor {
             videos: Preprocessor::new(package.video_preprocess.clone()).map_err(options_error)?,
             tokenizer: Arc::new(Tokenizer::from_file(&package.tokenizer_json)?),
             template: ChatTemplate::new(&package.chat_template)?,
+            weights: WeightBytes::of(&package.files, &package.model, &EngineOptions::default()),
             package,
             decode,
         })
+    }
+
+    /// Plans memory for an engine with these options instead of the default ones.
+    #[must_use]
+    pub fn for_engine(mut self, options: &EngineOptions) -> Self {
+        self.weights = WeightBytes::of(&self.package.files, &self.package.model, options);
+        self
     }
 
     /// The package it was made from.
@@ -129,14 +139,7 @@ impl Processor {
         new_tokens: usize,
     ) -> MemoryPlan {
         let chunk = EngineOptions::default().prefill_chunk_tokens;
-        MemoryPlan::new(
-            &self.package.model,
-            self.package.weight_bytes,
-            grid,
-            prompt_tokens,
-            new_tokens,
-            chunk,
-        )
+        MemoryPlan::new(&self.package.model, &self.weights, grid, prompt_tokens, new_tokens, chunk)
     }
 
     pub(crate) fn tokens(&self, grid: GridThw) -> usize {

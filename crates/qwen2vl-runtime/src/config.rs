@@ -130,6 +130,15 @@ pub struct EngineOptions {
     pub prefill_chunk_tokens: usize,
 }
 
+impl EngineOptions {
+    /// Whether compressed weights are used where they lie, by our own products: on a CPU that has what they need, with
+    /// [`Precision::Fast`], unless the engine is stateful.
+    pub fn has_kernels(&self) -> bool {
+        let wanted = self.precision == Precision::Fast && self.engine != EngineKind::Stateful;
+        wanted && self.device == "CPU" && qwen2vl_shim::Kernels::are_supported()
+    }
+}
+
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {

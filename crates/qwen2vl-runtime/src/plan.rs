@@ -4,17 +4,21 @@
 //! into inference, the vision blocks' activations, the KV cache, one piece of the prefill. Its constants were fitted to
 //! measured peaks; docs/memory.md has the figures.
 
+use std::path::Path;
+
 use qwen2vl_types::GridThw;
 
-use crate::ModelConfig;
+use crate::{EngineOptions, ModelConfig, ModelFiles, TextConfig};
 
 const F32: u64 = 4;
 
-/// Rows of a vision block's width that OpenVINO holds at once: residual, q, k, v, the MLP's four and their copies.
+/// Rows of a vision block's width that are held at once, for each patch: residual, q, k, v, the MLP's four and their copies;
+/// with OpenVINO's products in half precision, with our own in f32.
 const VISION_ROWS: u64 = 18;
+const VISION_ROWS_IN_PLACE: u64 = 25;
 
-/// Bytes for each pair of a token of a prefill's piece and a token before it: the causal mask in the forms that the
-/// graph builds it in, and attention scores.
+/// Bytes for each pair of a token of a prefill's piece and a token before it, by the stateful engine: the causal mask in
+/// the forms that the graph builds it in, and attention scores. The paged one has none.
 const MASK_BYTES: u64 = 36;
 
 /// The most such pairs in one piece: longer prompts go through in smaller pieces.
@@ -26,9 +30,53 @@ const MIN_PIECE_TOKENS: usize = 128;
 /// What the process holds before any model: the program, OpenVINO's libraries, its thread pools, the tokenizer.
 const BASE_BYTES: u64 = 200 << 20;
 
+/// The same with weights in place, and what each layer of the graphs adds to it.
+const BASE_BYTES_IN_PLACE: u64 = 236 << 20;
+const LAYER_BYTES: u64 = 1_200_000;
+
 /// Tokens that go through the language model at once for a prompt of so many tokens.
 pub(crate) fn piece_tokens(prompt_tokens: usize, most: usize) -> usize {
     most.min((MAX_PIECE_PAIRS / prompt_tokens.max(1)).max(MIN_PIECE_TOKENS)).max(1)
+}
+
+/// Sizes of a model's weight files, and how they are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WeightBytes {
+    /// Of the language model.
+    pub language: u64,
+    /// Of the vision tower.
+    pub vision: u64,
+    /// Of the table of embeddings.
+    pub text_embeddings: u64,
+    /// Whether they are used where their files are mapped, as compressed weights are by the paged engine with
+    /// [`crate::Precision::Fast`]. Then only what is used is in memory: of the table next to nothing, of the vision tower nothing
+    /// without an image. Otherwise OpenVINO packs a copy of all.
+    pub in_place: bool,
+}
+
+impl WeightBytes {
+    /// Sizes of a model's files, used as an engine with these options would. Files that cannot be read count as empty.
+    pub fn of(files: &ModelFiles, config: &ModelConfig, options: &EngineOptions) -> Self {
+        let size = |xml: &Path| std::fs::metadata(xml.with_extension("bin")).map_or(0, |m| m.len());
+        let language = size(&files.language_model);
+        // A byte and a half: between 8 bits and 16.
+        let compressed = language < parameters(&config.text, config.vocab_size).saturating_mul(3) / 2;
+        Self {
+            language,
+            vision: size(&files.vision_embeddings).saturating_add(size(&files.vision_embeddings_merger)),
+            text_embeddings: size(&files.text_embeddings),
+            in_place: compressed && options.has_kernels(),
+        }
+    }
+}
+
+/// Weights of a language model of the Qwen2 family.
+fn parameters(text: &TextConfig, vocab_size: usize) -> u64 {
+    let (hidden, kv) = (text.hidden_size as u64, (text.num_key_value_heads * text.head_dim) as u64);
+    let layer = hidden * (2 * hidden + 2 * kv + 3 * text.intermediate_size as u64);
+    (text.num_hidden_layers as u64)
+        .saturating_mul(layer)
+        .saturating_add(hidden.saturating_mul(vocab_size as u64))
 }
 
 /// Peak memory of one request.
@@ -45,35 +93,44 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Plans a request with one image or video of this grid (or none), so many prompt tokens in all (placeholders
-    /// included) and so many new ones; `weight_bytes` is the size of the model's weight files.
+    /// Plans a request whose largest image or frame has this grid (or that has none), with so many prompt tokens in all
+    /// (placeholders included) and so many new ones.
     pub fn new(
         config: &ModelConfig,
-        weight_bytes: u64,
+        weights: &WeightBytes,
         grid: Option<GridThw>,
         prompt_tokens: usize,
         max_new_tokens: usize,
         prefill_chunk_tokens: usize,
     ) -> Self {
-        let vision_bytes = grid.map_or(0, |grid| vision_bytes(config, grid));
-        let tokens =
-            (prompt_tokens.saturating_add(max_new_tokens) as u64).min(config.max_position_embeddings as u64);
+        let vision_rows = if weights.in_place { VISION_ROWS_IN_PLACE } else { VISION_ROWS };
+        let vision_bytes = grid.map_or(0, |grid| vision_bytes(config, grid, vision_rows));
+        let most = config.max_position_embeddings as u64;
+        let tokens = (prompt_tokens.saturating_add(max_new_tokens) as u64).min(most);
         let text = &config.text;
-        let kv_cache = tokens
-            .saturating_mul(2 * text.num_hidden_layers as u64)
-            .saturating_mul((text.num_key_value_heads * text.head_dim) as u64)
-            .saturating_mul(2);
-        let piece = prompt_tokens.min(piece_tokens(prompt_tokens, prefill_chunk_tokens)) as u64;
+        let logits = config.vocab_size as u64 * F32 * 2;
+        let kv_cache = |tokens: u64| {
+            let values =
+                (text.num_key_value_heads * text.head_dim) as u64 * 2 * text.num_hidden_layers as u64;
+            // 8 bits and the scales of groups, or 16.
+            let bytes = tokens.saturating_mul(values);
+            if weights.in_place { bytes.saturating_add(bytes / 4) } else { bytes.saturating_mul(2) }
+        };
+        let piece = match weights.in_place {
+            true => prompt_tokens.min(prefill_chunk_tokens),
+            false => prompt_tokens.min(piece_tokens(prompt_tokens, prefill_chunk_tokens)),
+        } as u64;
         let widest = (text.intermediate_size * 2 + text.hidden_size * 4) as u64;
         let activations = piece.saturating_mul(widest).saturating_mul(F32 * 2);
-        let mask = piece.saturating_mul(tokens).saturating_mul(MASK_BYTES);
+        let mask = if weights.in_place { 0 } else { piece.saturating_mul(tokens).saturating_mul(MASK_BYTES) };
         let embeddings = (prompt_tokens as u64).saturating_mul(text.hidden_size as u64 * F32);
-        let logits = config.vocab_size as u64 * F32 * 2;
+        // Blocks of the prompt are shared by all rows.
+        let own_tokens = if weights.in_place { max_new_tokens as u64 } else { tokens };
         Self {
-            model_bytes: BASE_BYTES.saturating_add(weight_bytes.saturating_mul(2)),
+            model_bytes: model_bytes(config, weights, grid.is_some()),
             vision_bytes,
-            row_bytes: kv_cache.saturating_add(logits),
-            language_bytes: kv_cache
+            row_bytes: kv_cache(own_tokens.min(most)).saturating_add(logits),
+            language_bytes: kv_cache(tokens)
                 .saturating_add(activations)
                 .saturating_add(mask)
                 .saturating_add(embeddings)
@@ -100,11 +157,24 @@ impl MemoryPlan {
     }
 }
 
-fn vision_bytes(config: &ModelConfig, grid: GridThw) -> u64 {
+fn model_bytes(config: &ModelConfig, weights: &WeightBytes, with_image: bool) -> u64 {
+    if !weights.in_place {
+        let all = weights.language.saturating_add(weights.vision).saturating_add(weights.text_embeddings);
+        return BASE_BYTES.saturating_add(all.saturating_mul(2));
+    }
+    let layers = (config.text.num_hidden_layers + config.vision.depth) as u64;
+    let vision = if with_image { weights.vision } else { 0 };
+    BASE_BYTES_IN_PLACE
+        .saturating_add(layers.saturating_mul(LAYER_BYTES))
+        .saturating_add(weights.language)
+        .saturating_add(vision)
+}
+
+fn vision_bytes(config: &ModelConfig, grid: GridThw, rows: u64) -> u64 {
     let pixels = (grid.n_patches() as u64).saturating_mul(config.geometry.patch_len() as u64 * F32);
     let frame_patches = u64::from(grid.h) * u64::from(grid.w);
     let width = config.vision.hidden_size as u64;
-    pixels.saturating_add(frame_patches.saturating_mul(width * F32 * VISION_ROWS))
+    pixels.saturating_add(frame_patches.saturating_mul(width * F32 * rows))
 }
 
 /// Memory that this process can still get: free memory of the machine, or of its control group if that is less; `None`
@@ -132,7 +202,7 @@ fn cgroup_available() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{TextConfig, VisionConfig};
+    use crate::VisionConfig;
 
     fn config() -> ModelConfig {
         ModelConfig {
@@ -152,22 +222,73 @@ mod tests {
         }
     }
 
+    /// The 2B's.
+    fn weights(in_place: bool) -> WeightBytes {
+        let (language, vision, text_embeddings) = (914_527_489, 665_511_648, 233_677_572);
+        WeightBytes { language, vision, text_embeddings, in_place }
+    }
+
     #[test]
     fn more_pixels_and_more_tokens_never_need_less() {
-        let plan = |side: u32, text: usize| {
-            let grid = GridThw { t: 1, h: side, w: side };
-            MemoryPlan::new(&config(), 1_800_000_000, Some(grid), grid.n_tokens(2) + text, 128, 1024)
-                .peak_bytes()
+        for in_place in [false, true] {
+            let plan = |side: u32, text: usize| {
+                let grid = GridThw { t: 1, h: side, w: side };
+                MemoryPlan::new(&config(), &weights(in_place), Some(grid), grid.n_tokens(2) + text, 128, 1024)
+                    .peak_bytes()
+            };
+            assert!(
+                plan(8, 20) <= plan(16, 20) && plan(16, 20) <= plan(100, 20) && plan(100, 20) < plan(248, 20)
+            );
+            assert!(plan(16, 20) <= plan(16, 20_000));
+        }
+    }
+
+    /// Measured: see docs/memory.md.
+    #[test]
+    fn a_2b_in_place_is_planned_as_it_was_measured() {
+        let grid = |h, w| Some(GridThw { t: 1, h, w });
+        let cases = [
+            (None, 20, 1176),
+            (None, 6020, 1465),
+            (grid(32, 32), 281, 1991),
+            (grid(32, 32), 2100, 2208),
+            (grid(78, 138), 2716, 3424),
+        ];
+        for (grid, tokens, measured) in cases {
+            let plan = MemoryPlan::new(&config(), &weights(true), grid, tokens, 16, 1024).peak_bytes() >> 20;
+            assert!(
+                plan.abs_diff(measured) * 100 <= measured * 10,
+                "{grid:?}, {tokens}: {plan} for {measured} MiB"
+            );
+        }
+    }
+
+    #[test]
+    fn compressed_weights_are_used_in_place_and_others_are_not() {
+        let folder = std::env::temp_dir().join(format!("qwen2vl-plan-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let of = |size: u64, options: &EngineOptions| {
+            let xml = |name: &str| folder.join(name);
+            std::fs::File::create(folder.join("l.bin")).unwrap().set_len(size).unwrap();
+            let files = ModelFiles {
+                vision_embeddings: xml("v.xml"),
+                vision_embeddings_merger: xml("m.xml"),
+                text_embeddings: xml("t.xml"),
+                language_model: xml("l.xml"),
+            };
+            WeightBytes::of(&files, &config(), options)
         };
-        assert!(
-            plan(8, 20) <= plan(16, 20) && plan(16, 20) <= plan(100, 20) && plan(100, 20) < plan(248, 20)
-        );
-        assert!(plan(16, 20) <= plan(16, 20_000));
+        let fast = EngineOptions::default();
+        assert_eq!(of(915_000_000, &fast).in_place, fast.has_kernels());
+        assert!(!of(3_100_000_000, &fast).in_place);
+        let f32 = EngineOptions { precision: crate::Precision::F32, ..fast };
+        assert_eq!((of(915_000_000, &f32).in_place, of(915_000_000, &f32).vision), (false, 0));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
     fn each_row_has_a_cache_of_its_own() {
-        let plan = MemoryPlan::new(&config(), 0, None, 1000, 24, 1024);
+        let plan = MemoryPlan::new(&config(), &WeightBytes::default(), None, 1000, 24, 1024);
         // 1,024 tokens of keys and values in 28 layers of 2 heads of 128 values of 2 bytes.
         let cache = 1024 * 2 * 28 * 2 * 128 * 2;
         let bytes = |rows| plan.with_rows(rows).request_bytes();
@@ -179,7 +300,7 @@ mod tests {
     fn memory_grows_with_patches_not_with_their_square() {
         let bytes = |h: u32| {
             let grid = GridThw { t: 1, h, w: 248 };
-            MemoryPlan::new(&config(), 0, Some(grid), 100, 1, 1024).vision_bytes
+            MemoryPlan::new(&config(), &WeightBytes::default(), Some(grid), 100, 1, 1024).vision_bytes
         };
         assert_eq!(bytes(200), 2 * bytes(100));
     }
@@ -187,8 +308,9 @@ mod tests {
     #[test]
     fn hostile_grids_do_not_overflow() {
         let grid = GridThw { t: u32::MAX, h: 1 << 16, w: 1 << 15 };
+        let weights = WeightBytes { language: u64::MAX, ..WeightBytes::default() };
         assert!(
-            MemoryPlan::new(&config(), u64::MAX, Some(grid), usize::MAX, usize::MAX, 1).peak_bytes()
+            MemoryPlan::new(&config(), &weights, Some(grid), usize::MAX, usize::MAX, 1).peak_bytes()
                 == u64::MAX
         );
     }

@@ -14,6 +14,11 @@ pub struct Kernels {
 }
 
 impl Kernels {
+    /// Whether the processor has what they need.
+    pub fn are_supported() -> bool {
+        is_supported()
+    }
+
     /// On so many threads; `None` where the processor has not what they need.
     pub fn new(threads: usize) -> Option<Self> {
         is_supported().then(|| Self { pool: Pool::new(threads), scratch: Mutex::default() })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use qwen2vl_pipeline::{GridThw, ImageSize, PixelValues, Prepared, Request};
-use qwen2vl_runtime::MemoryPlan;
+use qwen2vl_runtime::{MemoryPlan, WeightBytes};
 use qwen2vl_spark_nlp::{
     Annotation, AnnotationImage, Cell, DEFAULT_PROMPT, DataFrame, DataType, Defaults, ImageAssembler,
     PixelKind, Qwen2VLTransformer, SparkImage,
@@ -241,8 +241,9 @@ fn defects_11_and_12_a_photo_of_12_megapixels_fits_into_memory() {
     let (grid, tokens) = (prepared.images[0].grid_thw, prepared.encoded.input_ids.len());
     assert_eq!((grid.h, grid.w), (214, 286));
     let package = transformer.package();
-    let plan =
-        |grid, tokens| MemoryPlan::new(&package.model, package.weight_bytes, Some(grid), tokens, 200, 1024);
+    let plan = |grid, tokens| {
+        MemoryPlan::new(&package.model, &WeightBytes::default(), Some(grid), tokens, 200, 1024)
+    };
     let mask_bytes = (grid.n_patches() as u64).pow(2) * 4;
     let logits_bytes = (tokens * package.model.vocab_size * 4) as u64;
     let needed = plan(grid, tokens).request_bytes();
