@@ -1,3 +1,5 @@
+//! What is the same entry and what is not, and what is computed once.
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,3 +1,5 @@
+//! Entries on disk: damaged, foreign, crowded, written by many.
+
 use std::fs;
 use std::sync::atomic::AtomicUsize;
 
