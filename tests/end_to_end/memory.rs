@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::process::Command;
 
-use qwen2vl_pipeline::{Annotator, CancelToken};
+use image::RgbImage;
+use qwen2vl_pipeline::{Annotator, CancelToken, ImageSize, OnExceed, Request, RequestOptions};
 use qwen2vl_testkit::demo_model_dir;
 
 use crate::set::{SET, has_openvino, package};
@@ -63,4 +64,39 @@ fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_memory_limit_gives_images_fewer_pixels_or_refuses() {
+    if !has_openvino() {
+        return;
+    }
+    let size = ImageSize { height: 400, width: 480 };
+    let pixels = RgbImage::from_fn(480, 400, |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 90]));
+    let mut png = std::io::Cursor::new(Vec::new());
+    pixels.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let request = Request::question("What is in the picture?").image(png.into_inner());
+    let builder = || Annotator::builder().package(package(&demo_model_dir()));
+    let whole = builder().build().unwrap();
+    let plan = |annotator: &Annotator| annotator.processor().plan(size, &RequestOptions::default());
+    let needed = plan(&whole).unwrap().peak_bytes;
+    let limit = needed - (4 << 20);
+
+    let lowered = builder().memory_limit(limit, OnExceed::Lower).build().unwrap();
+    let planned = plan(&lowered).unwrap();
+    assert!(planned.lowered_to.is_some() && planned.peak_bytes <= limit, "{planned:?} for {limit}");
+    let answer = lowered.run(&request).unwrap();
+    assert!(answer.warnings.iter().any(|w| w.contains("memory limit of")), "{:?}", answer.warnings);
+    let full = whole.run(&request).unwrap();
+    assert!(answer.media[0].tokens < full.media[0].tokens && full.warnings.is_empty());
+    // Text needs no pixels.
+    assert!(lowered.run(&Request::question("Hello")).unwrap().warnings.is_empty());
+
+    let refusing = builder().memory_limit(limit, OnExceed::Refuse).build().unwrap();
+    let tiny = builder().memory_limit(50 << 20, OnExceed::Lower).build().unwrap();
+    for annotator in [refusing, tiny] {
+        let error = annotator.run(&request).unwrap_err();
+        assert_eq!(error.kind(), "memory");
+        assert!(error.to_string().contains("the limit is"), "{error}");
+    }
 }

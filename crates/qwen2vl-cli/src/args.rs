@@ -11,6 +11,7 @@ mod bulk;
 mod cache;
 mod engine;
 mod generation;
+mod memory;
 mod models;
 mod structured;
 mod video;

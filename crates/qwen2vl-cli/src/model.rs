@@ -71,7 +71,8 @@ pub fn demo_package() -> Result<ModelPackage> {
 
 /// The processor alone, for commands that need no inference.
 pub fn processor(args: &ModelArgs, pdf_dpi: u32) -> Result<Processor> {
-    Ok(Processor::new(package(args)?, DecodeOptions { pdf_dpi, ..Default::default() })?)
+    let processor = Processor::new(package(args)?, DecodeOptions { pdf_dpi, ..Default::default() })?;
+    Ok(args.engine.memory.limit(processor))
 }
 
 /// A builder with the engine's options.

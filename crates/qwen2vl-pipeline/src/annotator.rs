@@ -17,7 +17,7 @@ use crate::processor::fits_into;
 use crate::structured::Formats;
 use crate::vision_cache::{ModelIdentity, VisionCache};
 use crate::{
-    Annotation, Conversation, Error, ImageInput, Prepared, Processor, Request, RequestOptions,
+    Annotation, Conversation, Error, ImageInput, OnExceed, Prepared, Processor, Request, RequestOptions,
     VisionCacheOptions,
 };
 
@@ -32,6 +32,7 @@ pub struct AnnotatorBuilder {
     defaults: RequestOptions,
     concurrency: Option<usize>,
     vision_cache: VisionCacheOptions,
+    memory_limit: Option<(u64, OnExceed)>,
 }
 
 /// Requests of [`Annotator::run_all`] that are answered at once.
@@ -117,6 +118,16 @@ impl AnnotatorBuilder {
     #[must_use]
     pub fn vision_cache(mut self, options: VisionCacheOptions) -> Self {
         self.vision_cache = options;
+        self
+    }
+
+    /// The most memory of the process that a request's plan may come to, the model included, and what becomes of requests
+    /// above; none if not set. Plans are those of single requests: what caches keep and what other requests take at the same
+    /// time comes on top, see [`AnnotatorBuilder::kv_cache_bytes`], [`AnnotatorBuilder::vision_cache`] and
+    /// [`AnnotatorBuilder::concurrency`].
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64, on_exceed: OnExceed) -> Self {
+        self.memory_limit = Some((bytes, on_exceed));
         self
     }
 
@@ -218,8 +229,11 @@ impl AnnotatorBuilder {
             let engine = Engine::load(&package.files, &package.model, &options);
             (identity.join().unwrap_or_default(), processor.join(), engine)
         });
-        let (processor, engine) =
+        let (mut processor, engine) =
             (processor.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?, engine?);
+        if let Some((bytes, on_exceed)) = self.memory_limit {
+            processor = processor.memory_limit(bytes, on_exceed);
+        }
         Ok(Annotator {
             vision_cache: VisionCache::new(cache, &package, &identity, &engine, &options, &cache_root),
             processor,

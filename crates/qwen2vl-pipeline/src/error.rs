@@ -99,6 +99,17 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The request would take more than [`crate::AnnotatorBuilder::memory_limit`] allows.
+    #[error(
+        "this needs about {} MiB of memory and the limit is {} MiB; raise the limit, lower max_pixels, or ask with fewer \
+         images", needed_bytes.div_ceil(1 << 20), limit_bytes >> 20
+    )]
+    MemoryLimit {
+        /// The predicted peak of the process.
+        needed_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// Inference.
     #[error(transparent)]
     Runtime(#[from] qwen2vl_runtime::Error),
@@ -118,6 +129,7 @@ impl Error {
             Self::UnknownOption { .. } | Self::OptionValue { .. } => "options",
             Self::Format(_) | Self::Value { .. } => "format",
             Self::Package(_) | Self::NoModel => "model",
+            Self::MemoryLimit { .. } => "memory",
             Self::Runtime(error) => match error {
                 Runtime::InvalidOption { .. } | Runtime::NothingAllowed { .. } => "options",
                 Runtime::ContextExceeded { .. }

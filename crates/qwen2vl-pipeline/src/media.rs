@@ -7,6 +7,7 @@ use qwen2vl_preprocess::{AnimationInfo, ImageSize, PixelLimits, PixelValues, Rgb
 use qwen2vl_runtime::{VisionEmbeddings, available_memory_bytes};
 use qwen2vl_types::GridThw;
 
+use crate::memory_limit::capped;
 use crate::processor::{Room, fits_into};
 use crate::render::{GivenImage, GivenMedia};
 use crate::source::{Loaded, input_name};
@@ -61,18 +62,20 @@ impl Processor {
         Loaded::open(input, &self.decode)?.animation().map_err(wrap)
     }
 
-    /// Prepares media, each of which takes its room in the context before it is decoded.
+    /// Prepares media, each of which takes its room in the context before it is decoded. `max_pixels` is what the memory
+    /// limit leaves each image, if it is less than what they may have otherwise.
     pub(crate) fn prepare_media(
         &self,
         given: &GivenMedia<'_>,
         options: &RequestOptions,
+        max_pixels: Option<u64>,
         room: &mut Room<'_>,
         cache: Option<&VisionCache>,
     ) -> Result<Media, Error> {
         let mut media = Media::default();
         let limits = options.pixel_limits(self.model_pixel_limits());
         for (i, image) in given.images.iter().enumerate() {
-            self.prepare_image(image, i, limits, room, cache, &mut media)?;
+            self.prepare_image(image, i, capped(image.limits(limits), max_pixels), room, cache, &mut media)?;
         }
         for (i, video) in given.videos.iter().enumerate() {
             self.prepare_video(video, i, options, room, &mut media)?;
@@ -90,10 +93,6 @@ impl Processor {
         media: &mut Media,
     ) -> Result<(), Error> {
         let GivenImage { image: input, sizing } = given;
-        let limits = PixelLimits {
-            min_pixels: sizing.min_pixels.unwrap_or(limits.min_pixels),
-            max_pixels: sizing.max_pixels.unwrap_or(limits.max_pixels),
-        };
         let name = input_name(input, "image", index);
         let wrap = |source| Error::Image { input: name.clone(), source };
         let started = Instant::now();

@@ -11,6 +11,7 @@ use qwen2vl_tokenizer::{ChatTemplate, EncodedPrompt, Tokenizer};
 use qwen2vl_types::GridThw;
 
 use crate::media::{Known, Media};
+use crate::memory_limit::{MemoryLimit, capped};
 use crate::render::{Rendered, render};
 use crate::vision_cache::VisionCache;
 use crate::{Error, MediaInfo, PreparedVideo, Request, RequestOptions};
@@ -24,6 +25,7 @@ pub struct Processor {
     pub(crate) decode: DecodeOptions,
     /// As the engine will use them.
     weights: WeightBytes,
+    pub(crate) memory_limit: Option<MemoryLimit>,
     tokenizer: Arc<Tokenizer>,
 }
 
@@ -63,6 +65,8 @@ pub struct ImagePlan {
     pub tokens: usize,
     /// Predicted peak memory of the process for a question about it.
     pub peak_bytes: u64,
+    /// The most pixels that the memory limit leaves it, if that is fewer than the options do.
+    pub lowered_to: Option<u64>,
 }
 
 /// Tokens of template and question that a plan assumes around an image.
@@ -85,6 +89,7 @@ impl Processor {
             weights: WeightBytes::of(&package.files, &package.model, &EngineOptions::default()),
             package,
             decode,
+            memory_limit: None,
         })
     }
 
@@ -118,9 +123,11 @@ impl Processor {
     ///
     /// # Errors
     ///
-    /// [`Error::Image`] if the size or the limits are out of range.
+    /// [`Error::Image`] if the size or the limits are out of range, [`Error::MemoryLimit`] where it would be refused.
     pub fn plan(&self, size: ImageSize, options: &RequestOptions) -> Result<ImagePlan, Error> {
         let limits = options.pixel_limits(self.model_pixel_limits());
+        let lowered_to = self.pixels_within_limit(&[(size, limits)], PLAN_TEXT_TOKENS, options)?;
+        let limits = capped(limits, lowered_to);
         let (resized, grid_thw) = self
             .images
             .plan(size, limits)
@@ -129,7 +136,8 @@ impl Processor {
         let new_tokens = options.generation(&self.package.generation).max_new_tokens;
         let memory = self.memory_plan(Some(grid_thw), tokens + PLAN_TEXT_TOKENS, new_tokens);
         let decoded = size.pixels().saturating_mul(3);
-        Ok(ImagePlan { resized, grid_thw, tokens, peak_bytes: memory.peak_bytes().saturating_add(decoded) })
+        let peak_bytes = memory.peak_bytes().saturating_add(decoded);
+        Ok(ImagePlan { resized, grid_thw, tokens, peak_bytes, lowered_to })
     }
 
     pub(crate) fn memory_plan(
@@ -179,8 +187,10 @@ impl Processor {
         let max_input_tokens = options.max_input_tokens.or(self.package.generation.max_input_tokens);
         let mut room = Room { processor: self, max_input_tokens, tokens: 0 };
         room.take(earlier.iter().map(|m| m.tokens).sum())?;
+        let max_pixels = self.given_within_limit(&media.images, &prompt, earlier, options)?;
+        warnings.extend(self.memory_limit.zip(max_pixels).map(|(limit, pixels)| limit.warning(pixels)));
         let Media { images, known, videos, warnings: missing, media, decode, resize } =
-            self.prepare_media(&media, options, &mut room, cache)?;
+            self.prepare_media(&media, options, max_pixels, &mut room, cache)?;
         warnings.extend(missing);
 
         let grids = |is_video| {
@@ -190,6 +200,7 @@ impl Processor {
         let merge_size = self.package.model.geometry.merge_size;
         let encoded = self.tokenizer.prepare(&prompt, &grids(false), &grids(true), merge_size)?;
         self.check_context(encoded.input_ids.len(), max_input_tokens)?;
+        self.check_limit(&media, encoded.input_ids.len(), options)?;
         Ok(Prepared { prompt, warnings, encoded, images, known, videos, media, decode, resize })
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use qwen2vl_preprocess::PixelLimits;
 use qwen2vl_tokenizer::{ChatTemplate, Content, ContentPart, Message, RenderOptions};
 
 use crate::{
@@ -27,6 +28,16 @@ pub(crate) struct GivenMedia<'r> {
 pub(crate) struct GivenImage<'r> {
     pub image: Cow<'r, ImageInput>,
     pub sizing: ImageSizing,
+}
+
+impl GivenImage<'_> {
+    /// Its own limits, and these where it has none.
+    pub fn limits(&self, limits: PixelLimits) -> PixelLimits {
+        PixelLimits {
+            min_pixels: self.sizing.min_pixels.unwrap_or(limits.min_pixels),
+            max_pixels: self.sizing.max_pixels.unwrap_or(limits.max_pixels),
+        }
+    }
 }
 
 /// Writes the prompt of a request.

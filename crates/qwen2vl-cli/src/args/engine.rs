@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use qwen2vl_pipeline::{AnnotatorBuilder, EngineKind, KvCachePrecision, Precision};
 
 use super::cache::parse_bytes;
+use super::memory::MemoryArgs;
 
 #[derive(Debug, Args)]
 pub struct EngineArgs {
@@ -30,11 +31,14 @@ pub struct EngineArgs {
     /// [default: 256MiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, env = "QWEN2VL_PREFIX_CACHE")]
     pub prefix_cache: Option<u64>,
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 }
 
 impl EngineArgs {
     /// Puts them into a builder.
     pub fn apply(&self, mut builder: AnnotatorBuilder) -> AnnotatorBuilder {
+        builder = self.memory.apply(builder);
         builder = builder
             .device(&self.device)
             .precision(self.precision.into())

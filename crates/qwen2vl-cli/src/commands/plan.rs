@@ -23,6 +23,12 @@ pub fn run(args: &PlanArgs) -> Result<u8> {
                 if let Some(notice) = limits.notice(size) {
                     eprintln!("{notice}");
                 }
+                if let Some(pixels) = plan.lowered_to {
+                    eprintln!(
+                        "note: the memory limit leaves {}x{} at most {pixels} pixels",
+                        size.width, size.height
+                    );
+                }
                 print_json(&json!({
                     "size": [size.height, size.width],
                     "resized": [plan.resized.height, plan.resized.width],
