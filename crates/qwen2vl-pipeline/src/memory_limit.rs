@@ -118,7 +118,7 @@ impl Processor {
         let most = largest(|limits| limits.max_pixels).max().unwrap_or(0);
         let fewest = largest(|limits| limits.min_pixels).min().unwrap_or(0);
         let geometry = &self.package.model.geometry;
-        let side = u64::from(geometry.patch_size as u32) * u64::from(geometry.merge_size as u32);
+        let side = u64::from(geometry.patch_size) * u64::from(geometry.merge_size);
         limit.lowered(most, fewest, side * side, peak)
     }
 
