@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use qwen2vl_runtime::{
-    CancelToken, Engine, EngineOptions, Error, GenerationConfig, LanguageSession, ModelConfig, ModelFiles,
-    Precision, Prompt,
+    CancelToken, Engine, EngineKind, EngineOptions, Error, GenerationConfig, LanguageSession, ModelConfig,
+    ModelFiles, Precision, Prompt,
 };
 use qwen2vl_types::GridThw;
 
@@ -25,10 +25,10 @@ fn answers_do_not_depend_on_the_way_they_are_computed() {
     assert_eq!(answer(&chunked), ANSWER, "prefill in pieces");
 
     let dir = cache("whole");
+    let stateful = EngineOptions { engine: EngineKind::Stateful, ..EngineOptions::default() };
     for start in ["first", "second"] {
-        let cached =
-            load(&files(), EngineOptions { cache_dir: Some(dir.clone()), ..EngineOptions::default() })
-                .unwrap();
+        let options = EngineOptions { cache_dir: Some(dir.clone()), ..stateful.clone() };
+        let cached = load(&files(), options).unwrap();
         assert_eq!(answer(&cached), ANSWER, "adapted graph, {start} start");
     }
     let kept = std::fs::read_dir(&dir).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some());

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, ModelFiles, Prompt};
+use qwen2vl_runtime::{CancelToken, Engine, EngineKind, EngineOptions, ModelFiles, Prompt};
 use qwen2vl_testkit::{check_all, demo_model_dir, demo_spark_models_dir, first_difference, precisions_dir};
 use qwen2vl_types::GridThw;
 
@@ -67,7 +67,11 @@ fn answers_do_not_depend_on_the_way_they_are_computed() {
             let whole = load(EngineOptions::default())?;
             let pieces = load(EngineOptions { prefill_chunk_tokens: 5, ..EngineOptions::default() })?;
             let dir = cache(&form.name);
-            let adapted = load(EngineOptions { cache_dir: Some(dir.clone()), ..EngineOptions::default() })?;
+            let adapted = load(EngineOptions {
+                cache_dir: Some(dir.clone()),
+                engine: EngineKind::Stateful,
+                ..EngineOptions::default()
+            })?;
             let graphs = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path());
             let graphs = graphs.filter(|path| path.extension().is_some_and(|e| e == "xml")).count();
             std::fs::remove_dir_all(&dir).unwrap();

@@ -479,7 +479,8 @@ fn output_says_how_the_answer_came_about() {
     let prepared = prepare(&DEMO, item.spark_image(), &item.question);
     assert_eq!(answer.metadata["prompt_tokens"], prepared.encoded.input_ids.len().to_string());
     let times: Value = serde_json::from_str(&answer.metadata["time_ms"]).unwrap();
-    assert!(times["vision"].as_f64().unwrap() > 0.0);
+    // Another test may have asked about the same picture.
+    assert!(times["vision"].as_f64().unwrap() >= 0.0 && times["prefill"].as_f64().unwrap() > 0.0);
     for (key, want) in [("finish_reason", "stop"), ("image", "0"), ("model", DEMO.package().name.as_str())] {
         assert_eq!(answer.metadata[key], want);
     }
