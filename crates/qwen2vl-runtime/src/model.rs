@@ -3,7 +3,7 @@
 
 use qwen2vl_types::TokenId;
 
-use crate::{CancelToken, Error, VisionEmbeddings};
+use crate::{CancelToken, Error, ModelConfig, VisionEmbeddings};
 
 /// A prompt ready for the model: ids with expanded placeholders, positions, and the rows that replace placeholders.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,32 @@ pub struct Prompt<'a> {
     pub images: &'a [VisionEmbeddings],
     /// Embeddings that replace the video placeholders, in order; only of those that the session does not hold yet.
     pub videos: &'a [VisionEmbeddings],
+}
+
+impl Prompt<'_> {
+    /// Whether it fits the model and a session that holds its first `past_tokens`.
+    pub(crate) fn check(&self, past_tokens: usize, config: &ModelConfig) -> Result<(), Error> {
+        let ids = self.input_ids.len();
+        if past_tokens >= ids {
+            return Err(Error::NothingToRun { prompt_tokens: ids, past_tokens });
+        }
+        if let Some(axis) = self.position_ids.iter().find(|axis| axis.len() != ids) {
+            return Err(Error::Positions { ids, positions: axis.len() });
+        }
+        if let Some(&id) = self.input_ids.iter().find(|&&id| id as usize >= config.vocab_size) {
+            return Err(Error::TokenId { id, vocab_size: config.vocab_size });
+        }
+        let kinds =
+            [("image", config.image_token_id, self.images), ("video", config.video_token_id, self.videos)];
+        for (kind, pad, embeddings) in kinds {
+            let placeholders = self.input_ids[past_tokens..].iter().filter(|&&id| id == pad).count();
+            let rows = embeddings.iter().map(VisionEmbeddings::n_tokens).sum();
+            if placeholders != rows {
+                return Err(Error::Placeholders { kind, placeholders, rows });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One conversation with a language model: its KV cache, in rows of equal length, and the logits of their last positions.

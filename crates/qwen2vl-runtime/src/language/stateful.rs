@@ -144,7 +144,7 @@ impl CacheSlots {
 impl LanguageSession for StatefulSession<'_> {
     fn prefill(&mut self, prompt: &Prompt<'_>, cancel: &CancelToken) -> Result<Option<&mut [f32]>, Error> {
         let past = self.cache.tokens;
-        self.check(prompt, past)?;
+        prompt.check(past, &self.model.config)?;
         let config = &self.model.config;
         let mut images = Rows::new(prompt.images);
         let mut videos = Rows::new(prompt.videos);
@@ -197,32 +197,6 @@ impl LanguageSession for StatefulSession<'_> {
 }
 
 impl StatefulSession<'_> {
-    fn check(&self, prompt: &Prompt<'_>, past_tokens: usize) -> Result<(), Error> {
-        let config = &self.model.config;
-        let ids = prompt.input_ids.len();
-        if past_tokens >= ids {
-            return Err(Error::NothingToRun { prompt_tokens: ids, past_tokens });
-        }
-        if let Some(axis) = prompt.position_ids.iter().find(|axis| axis.len() != ids) {
-            return Err(Error::Positions { ids, positions: axis.len() });
-        }
-        if let Some(&id) = prompt.input_ids.iter().find(|&&id| id as usize >= config.vocab_size) {
-            return Err(Error::TokenId { id, vocab_size: config.vocab_size });
-        }
-        let kinds = [
-            ("image", config.image_token_id, prompt.images),
-            ("video", config.video_token_id, prompt.videos),
-        ];
-        for (kind, pad, embeddings) in kinds {
-            let placeholders = prompt.input_ids[past_tokens..].iter().filter(|&&id| id == pad).count();
-            let rows = embeddings.iter().map(VisionEmbeddings::n_tokens).sum();
-            if placeholders != rows {
-                return Err(Error::Placeholders { kind, placeholders, rows });
-            }
-        }
-        Ok(())
-    }
-
     /// Runs tokens, `n` for each of the rows that continue `parents`, through embedding and language model behind what
     /// the cache holds; the logits of the last one of each row stay. `positions` are those of one row.
     fn forward(

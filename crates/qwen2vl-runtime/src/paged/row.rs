@@ -49,7 +49,7 @@ impl PromptTokens {
         before: &Self,
         config: &ModelConfig,
     ) -> Result<Self, Error> {
-        check(prompt, past, config)?;
+        prompt.check(past, config)?;
         let mut placed: Vec<Placed> =
             before.placed.iter().filter(|p| p.start + p.n <= past).cloned().collect();
         let kinds = [(config.image_token_id, prompt.images), (config.video_token_id, prompt.videos)];
@@ -79,29 +79,6 @@ impl PromptTokens {
         let end = tokens.end;
         self.placed[first..].iter().take_while(move |p| p.start < end).map(move |p| p.within(&tokens))
     }
-}
-
-fn check(prompt: &Prompt<'_>, past_tokens: usize, config: &ModelConfig) -> Result<(), Error> {
-    let ids = prompt.input_ids.len();
-    if past_tokens >= ids {
-        return Err(Error::NothingToRun { prompt_tokens: ids, past_tokens });
-    }
-    if let Some(axis) = prompt.position_ids.iter().find(|axis| axis.len() != ids) {
-        return Err(Error::Positions { ids, positions: axis.len() });
-    }
-    if let Some(&id) = prompt.input_ids.iter().find(|&&id| id as usize >= config.vocab_size) {
-        return Err(Error::TokenId { id, vocab_size: config.vocab_size });
-    }
-    let kinds =
-        [("image", config.image_token_id, prompt.images), ("video", config.video_token_id, prompt.videos)];
-    for (kind, pad, embeddings) in kinds {
-        let placeholders = prompt.input_ids[past_tokens..].iter().filter(|&&id| id == pad).count();
-        let rows = embeddings.iter().map(VisionEmbeddings::n_tokens).sum();
-        if placeholders != rows {
-            return Err(Error::Placeholders { kind, placeholders, rows });
-        }
-    }
-    Ok(())
 }
 
 /// One row. `computed` of its tokens lie in `blocks`, in order; the others are still to be run.

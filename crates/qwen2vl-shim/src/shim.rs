@@ -1,0 +1,138 @@
+//! The loaded shim: compiles models, finds tables.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Mutex};
+
+use crate::ffi::{Functions, MESSAGE, RawOptions, RawProperty, c_string, message, openvino};
+use crate::products::{RawKernels, RawWeights};
+use crate::{Error, Kernels, Model, Table, build};
+
+/// How a model is compiled.
+#[derive(Clone)]
+pub struct CompileOptions<'a> {
+    /// The graph of the IR.
+    pub xml: &'a str,
+    /// Its weights.
+    pub weights: &'a str,
+    /// OpenVINO's device name.
+    pub device: &'a str,
+    /// OpenVINO's properties by their keys.
+    pub properties: &'a [(&'a str, String)],
+    /// Whether stateful attention becomes paged, and logits are computed only of rows that the new input
+    /// `logits_indices` names.
+    pub paged: bool,
+    /// What computes the products of compressed weights, as far as it can; OpenVINO does where this is `None`.
+    pub kernels: Option<Arc<Kernels>>,
+}
+
+/// The loaded shim with an OpenVINO core of its own.
+pub struct Shim {
+    pub(crate) functions: Functions,
+    pub(crate) core: NonNull<c_void>,
+}
+
+// SAFETY: `ov::Core` may be used by several threads, for compiling as well.
+unsafe impl Send for Shim {}
+// SAFETY: as above.
+unsafe impl Sync for Shim {}
+
+impl Shim {
+    /// Builds the shim for the OpenVINO whose C library is at `openvino_c`, which must be loaded already, unless `folder`
+    /// has it, and loads it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Build`] without headers or a C++ compiler, [`Error::Load`], [`Error::OpenVino`].
+    pub fn start(openvino_c: &Path, folder: &Path) -> Result<Arc<Self>, Error> {
+        let functions = Functions::load(&build::built(openvino_c, folder)?)?;
+        // SAFETY: buffer and length belong together.
+        let core = message(|text, n| unsafe { (functions.core)(text, n) }, |core| core.is_null())
+            .map_err(openvino("start"))?;
+        let core = NonNull::new(core).ok_or_else(|| openvino("start")("no core".to_owned()))?;
+        Ok(Arc::new(Self { functions, core }))
+    }
+
+    /// Reads an IR, transforms and compiles it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenVino`].
+    pub fn compile(self: &Arc<Self>, options: &CompileOptions<'_>) -> Result<Arc<Model>, Error> {
+        let (xml, weights, device) =
+            (c_string(options.xml)?, c_string(options.weights)?, c_string(options.device)?);
+        let texts = options.properties.iter().map(|(key, value)| Ok((c_string(key)?, c_string(value)?)));
+        let texts = texts.collect::<Result<Vec<_>, Error>>()?;
+        let properties: Vec<RawProperty> = texts
+            .iter()
+            .map(|(key, value)| RawProperty { key: key.as_ptr(), value: value.as_ptr() })
+            .collect();
+        let kernels = options.kernels.as_deref().map(RawKernels::new);
+        let raw = RawOptions {
+            xml: xml.as_ptr(),
+            weights: weights.as_ptr(),
+            device: device.as_ptr(),
+            properties: properties.as_ptr(),
+            n_properties: properties.len() as u64,
+            paged: u32::from(options.paged),
+            kernels: kernels.as_ref().map_or(ptr::null(), ptr::from_ref),
+        };
+        let mut replaced = 0;
+        let model = message(
+            // SAFETY: all pointers of `raw` live until the call returns, and the core as long as `self`.
+            |text, n| unsafe { (self.functions.compile)(self.core.as_ptr(), &raw, &mut replaced, text, n) },
+            |model| model.is_null(),
+        );
+        let model = model.map_err(openvino(format!("compile {}", options.xml)))?;
+        let model = NonNull::new(model).ok_or_else(|| openvino("compile")("no model".to_owned()))?;
+        Ok(Arc::new(Model {
+            shim: Arc::clone(self),
+            model,
+            requesting: Mutex::new(()),
+            replaced: replaced as usize,
+            _kernels: options.kernels.clone(),
+        }))
+    }
+}
+
+impl Shim {
+    /// The table of a model that looks rows up by number, where its weights are compressed in a form that is known; it is
+    /// read where its file is mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenVino`] if the model cannot be read.
+    pub fn table(self: &Arc<Self>, xml: &str, weights: &str) -> Result<Option<Table>, Error> {
+        let (xml_path, weights_path) = (c_string(xml)?, c_string(weights)?);
+        let mut raw = RawWeights::EMPTY;
+        let mut text = vec![0 as c_char; MESSAGE];
+        // SAFETY: all pointers live until the call returns.
+        let table = unsafe {
+            (self.functions.table)(
+                self.core.as_ptr(),
+                xml_path.as_ptr(),
+                weights_path.as_ptr(),
+                &mut raw,
+                text.as_mut_ptr(),
+                MESSAGE as u64,
+            )
+        };
+        let Some(raw_table) = NonNull::new(table) else {
+            // SAFETY: the shim ends what it writes with a NUL within the buffer, which began as zeros.
+            let text = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
+            return if text.is_empty() { Ok(None) } else { Err(openvino(format!("read {xml}"))(text)) };
+        };
+        // SAFETY: the shim has filled it; the memory stays as long as the table, which frees it last.
+        let weights = unsafe { raw.checked() };
+        let table = Table { shim: Arc::clone(self), raw: raw_table, weights };
+        Ok(table.weights.is_some().then_some(table))
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        // SAFETY: made by `q2v_core`; models hold an Arc of the shim, so none is left.
+        unsafe { (self.functions.core_free)(self.core.as_ptr()) }
+    }
+}
