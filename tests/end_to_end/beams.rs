@@ -122,7 +122,12 @@ fn beams_are_the_same_in_a_batch_and_a_row_shows_what_was_asked_for() {
         let annotation = result.unwrap();
         let row = serde_json::to_value(ResultRow::new("x", "y", "z", Ok(annotation.clone()))).unwrap();
         if index == 0 {
-            assert_eq!(beams(&annotation), beams(&alone));
+            // OpenVINO's products round by how many rows share a step: the last digits of a score may differ.
+            for (got, want) in beams(&annotation).iter().zip(beams(&alone)) {
+                assert_eq!((&got.ids, got.stopped), (&want.ids, want.stopped));
+                assert!((got.score - want.score).abs() < 1e-4, "{} for {}", got.score, want.score);
+            }
+            assert_eq!(annotation.alternatives.len(), alone.alternatives.len());
             let other = &row["alternatives"][0];
             assert_eq!(other["result"], alone.alternatives[0].result);
             assert_eq!(
