@@ -73,7 +73,7 @@ fn fast_arithmetic_is_as_right_as_f32_and_nothing_shared_changes_an_answer() {
     let small = builder().kv_cache_bytes(250_000).build().unwrap();
     equal("in a small cache", &together(&small, 5), &want);
     let stats = small.engine_stats();
-    assert!(stats.preempted > 10, "{stats:?}");
+    assert!(stats.preempted > 3, "{stats:?}");
 }
 
 #[test]

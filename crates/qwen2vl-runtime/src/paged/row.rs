@@ -81,14 +81,26 @@ impl PromptTokens {
     }
 }
 
+/// Room for so many tokens is enough to get on, see [`Row::piece`].
+pub(crate) const MIN_PIECE: usize = 3;
+
+/// A token behind the prompt, and its position, the same on all axes.
+#[derive(Debug, Clone, Copy)]
+struct Generated {
+    token: TokenId,
+    position: i64,
+    /// Whether it came together with the one before it.
+    joins: bool,
+}
+
 /// One row. `computed` of its tokens lie in `blocks`, in order; the others are still to be run.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
     prompt: Arc<PromptTokens>,
     /// Tokens of the prompt that the row has: all, unless it was taken back.
     prompt_len: usize,
-    /// What was generated: tokens and their positions, the same on all axes.
-    tail: Vec<(TokenId, i64)>,
+    /// What was generated.
+    tail: Vec<Generated>,
     pub(crate) computed: usize,
     pub(crate) blocks: Vec<BlockId>,
     /// Of the full blocks' contents, as far as they were asked for.
@@ -118,8 +130,37 @@ impl Row {
         self.tail.clear();
     }
 
-    pub(crate) fn push(&mut self, token: TokenId, position: i64) {
-        self.tail.push((token, position));
+    /// Adds tokens that come together.
+    pub(crate) fn push(&mut self, tokens: &[TokenId], first_position: i64) {
+        let generated = tokens.iter().zip(first_position..).enumerate();
+        self.tail.extend(generated.map(|(i, (&token, position))| Generated {
+            token,
+            position,
+            joins: i > 0,
+        }));
+    }
+
+    /// How many of the pending tokens go into a step that has room for `most`. Attention of one token rounds otherwise than
+    /// that of several, so that what is computed again is computed as it was the first time: of a prompt never one token
+    /// alone (with room for [`MIN_PIECE`] there is always a piece), of the answer what came together.
+    pub(crate) fn piece(&self, most: usize) -> usize {
+        let Some(in_tail) = self.computed.checked_sub(self.prompt_len) else {
+            let left = self.prompt_len - self.computed;
+            return match (left.saturating_sub(most), most) {
+                (0, _) => left,
+                (1, 0..=2) | (_, 0..=1) => 0,
+                (1, _) => most - 1,
+                _ => most,
+            };
+        };
+        let pending = &self.tail[in_tail.min(self.tail.len())..];
+        most.min(pending.len().min(1) + pending.iter().skip(1).take_while(|token| token.joins).count())
+    }
+
+    /// Whether the next block may be one that is computed already: what is left has to give logits, see [`Row::piece`].
+    pub(crate) fn may_find(&self, block_tokens: usize) -> bool {
+        let end = self.computed + block_tokens;
+        self.computed.is_multiple_of(block_tokens) && end < self.len() && end + 1 != self.prompt_len
     }
 
     /// The same row once more.
@@ -198,14 +239,14 @@ impl Row {
 
     pub(crate) fn id(&self, token: usize) -> TokenId {
         match token.checked_sub(self.prompt_len) {
-            Some(in_tail) => self.tail[in_tail].0,
+            Some(in_tail) => self.tail[in_tail].token,
             None => self.prompt.ids[token],
         }
     }
 
     pub(crate) fn position(&self, axis: usize, token: usize) -> i64 {
         match token.checked_sub(self.prompt_len) {
-            Some(in_tail) => self.tail[in_tail].1,
+            Some(in_tail) => self.tail[in_tail].position,
             None => self.prompt.positions[axis][token],
         }
     }
@@ -214,5 +255,51 @@ impl Row {
     pub(crate) fn placed(&self, tokens: Range<usize>) -> impl Iterator<Item = Placed> + '_ {
         let end = tokens.end.min(self.prompt_len);
         self.prompt.placed(tokens.start.min(end)..end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(prompt_len: usize, calls: &[usize]) -> Row {
+        let ids = vec![1; prompt_len];
+        let prompt = PromptTokens { ids, ..Default::default() };
+        let mut row = Row::default();
+        row.set_prompt(prompt);
+        calls.iter().for_each(|n| row.push(&vec![2; *n], row.len() as i64));
+        row
+    }
+
+    fn pieces(mut row: Row, most: usize) -> Vec<usize> {
+        let pieces = std::iter::from_fn(|| {
+            let piece = row.piece(most);
+            row.computed += piece;
+            (piece > 0).then_some(piece)
+        });
+        pieces.collect()
+    }
+
+    #[test]
+    fn prompts_come_in_pieces_of_two_or_more_and_answers_as_they_came() {
+        for (prompt_len, calls, most, want) in [
+            (1, &[][..], 8, &[1][..]),
+            (8, &[], 8, &[8]),
+            (9, &[], 8, &[7, 2]),
+            (17, &[1, 1, 3, 1], 8, &[8, 7, 2, 1, 1, 3, 1]),
+            (4, &[2], MIN_PIECE, &[2, 2, 2]),
+            (7, &[1], MIN_PIECE, &[3, 2, 2, 1]),
+            (3, &[], 2, &[]),
+            (2, &[5], 2, &[2, 2, 2, 1]),
+        ] {
+            assert_eq!(pieces(row(prompt_len, calls), most), want, "{prompt_len} {calls:?} {most}");
+        }
+        for prompt_len in 2..200 {
+            for most in MIN_PIECE..40 {
+                let pieces = pieces(row(prompt_len, &[]), most);
+                assert_eq!(pieces.iter().sum::<usize>(), prompt_len);
+                assert!(pieces.iter().all(|n| (2..=most).contains(n)), "{prompt_len} {most} {pieces:?}");
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::blocks::BlockPool;
-use super::row::Row;
+use super::row::{MIN_PIECE, Row};
 use super::step::Step;
 use crate::{CancelToken, Error};
 
@@ -197,6 +197,7 @@ impl Scheduler {
             true => self.limits.step_tokens.div_ceil(4),
             false => self.limits.step_tokens,
         };
+        prompt_tokens = prompt_tokens.max(MIN_PIECE);
         let mut planned = BTreeSet::new();
         for &id in order {
             for row in 0..self.sessions[&id].rows.len() {
@@ -242,28 +243,29 @@ impl Scheduler {
         plan: &mut Plan,
     ) -> usize {
         self.find_prefix(id, row);
-        let pending = self.sessions[&id].rows[row].pending();
-        if pending == 0 || most == 0 || self.computed_by_another(id, row) {
+        let piece = self.sessions[&id].rows[row].piece(most);
+        if piece == 0 || self.computed_by_another(id, row) {
             return 0;
         }
-        let tokens = self.make_room(id, row, pending.min(most), planned);
+        let room = self.make_room(id, row, piece, planned);
+        let tokens = self.sessions[&id].rows[row].piece(room);
         if tokens == 0 {
             return 0;
         }
         self.occupy(id, row, tokens, &mut plan.step);
         let row_of = &self.sessions[&id].rows[row];
-        let wants_logits = tokens == pending;
+        let wants_logits = tokens == row_of.pending();
         plan.step.push(row_of, tokens, wants_logits);
         plan.parts.push(Part { session: id, row, tokens, wants_logits });
         tokens
     }
 
-    /// Takes over computed blocks of the same content. The last token is always run: its logits are wanted.
+    /// Takes over computed blocks of the same content.
     fn find_prefix(&mut self, id: SessionId, row: usize) {
         let size = self.limits.block_tokens;
         let (session, pool) = (self.sessions.get_mut(&id).expect("it is planned"), &mut self.pool);
         let row = &mut session.rows[row];
-        while self.limits.max_kept > 0 && row.computed % size == 0 && row.computed + size < row.len() {
+        while self.limits.max_kept > 0 && row.may_find(size) {
             let hash = row.hash(row.computed / size, size);
             let Some(block) = pool.find(&hash) else { return };
             row.blocks.push(block);
@@ -277,10 +279,10 @@ impl Scheduler {
     fn computed_by_another(&mut self, id: SessionId, row: usize) -> bool {
         let Limits { block_tokens: size, max_kept, .. } = self.limits;
         let own = &mut self.session(id).0.rows[row];
-        let (start, len) = (own.computed, own.len());
-        if max_kept == 0 || start % size != 0 || start + size >= len {
+        if max_kept == 0 || !own.may_find(size) {
             return false;
         }
+        let start = own.computed;
         let wanted = own.hash(start / size, size);
         let older = self.sessions.range_mut(..id).filter(|(_, s)| s.state == State::Working);
         let mut rows = older.flat_map(|(_, session)| &mut session.rows);

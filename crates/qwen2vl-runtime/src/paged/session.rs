@@ -222,7 +222,7 @@ impl LanguageSession for PagedSession<'_> {
             let mut children: Vec<Row> = parents.iter().map(|parent| rows[*parent].fork(pool)).collect();
             rows.drain(..).for_each(|mut row| row.evict(pool));
             for (row, tokens) in children.iter_mut().zip(tokens.chunks(n)) {
-                tokens.iter().zip(position..).for_each(|(token, position)| row.push(*token, position));
+                row.push(tokens, position);
             }
             *rows = children;
             Ok(())

@@ -143,7 +143,7 @@ impl World {
         if self.rng.random_bool(0.8) {
             let position = (user.prompt.len() + user.got.len() - 1) as i64;
             let (session, _) = self.scheduler.session(user.session);
-            session.rows[0].push(user.got[user.got.len() - 1], position);
+            session.rows[0].push(&user.got[user.got.len() - 1..], position);
             self.scheduler.submit(user.session, &user.cancel);
             user.waiting = true;
         }
