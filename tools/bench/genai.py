@@ -1,11 +1,12 @@
-"""The peer of `cargo xtask bench --against genai`: openvino-genai's VLMPipeline, one question in a fresh process.
+"""The peer of `cargo xtask bench --against genai`: openvino-genai, a job in a fresh process.
 
     genai.py --check                          print the versions, or say what is missing and exit 3
     genai.py --prepare --model DIR --work DIR print a folder with the model and the tokenizer that openvino-genai needs
-    genai.py --model DIR --image FILE [--prompt TEXT] [--max-new-tokens N] [--threads N] [--cache DIR]
+    genai.py --model DIR --job FILE [--way one-by-one|together] [--threads N] [--cache DIR]
 
-The last form prints one JSON line with the fields of the pipeline's `bench_one`. The image is read inside the time to
-the first token, as there. Sampling options are the package's own.
+The last form prints one JSON line with the fields of the pipeline's example `bench_job`, of which it takes the job.
+One by one is VLMPipeline, together ContinuousBatchingPipeline with its prefix cache on. Images are read inside the
+time to the first token, as there; answers are greedy and have all their tokens.
 """
 import argparse
 import json
@@ -59,44 +60,80 @@ def peak_rss_bytes():
     return None
 
 
-def measure(args):
-    # Importing counts for neither: a service imports once.
-    import numpy
-    import openvino
-    import openvino_genai
-    from PIL import Image
+class Job:
+    def __init__(self, args):
+        # Importing does not count: a program in C++ has none.
+        import numpy
+        import openvino
+        import openvino_genai
+        from PIL import Image
 
-    properties = {}
-    if args.threads:
-        properties["INFERENCE_NUM_THREADS"] = args.threads
-    if args.cache:
-        properties["CACHE_DIR"] = args.cache
-    started = time.perf_counter()
-    pipeline = openvino_genai.VLMPipeline(str(args.model), "CPU", **properties)
-    load = time.perf_counter() - started
+        self.genai, self.args = openvino_genai, args
+        self.requests = json.loads(pathlib.Path(args.job).read_text())["requests"]
+        self.read = lambda path: openvino.Tensor(numpy.asarray(Image.open(path).convert("RGB"))[None])
+        self.properties = {}
+        if args.threads:
+            self.properties["INFERENCE_NUM_THREADS"] = args.threads
+        if args.cache:
+            self.properties["CACHE_DIR"] = args.cache
 
-    started = time.perf_counter()
-    pixels = numpy.asarray(Image.open(args.image).convert("RGB"))[None]
-    read = time.perf_counter() - started
-    config = pipeline.get_generation_config()
-    config.max_new_tokens = args.max_new_tokens
-    result = pipeline.generate(args.prompt, images=[openvino.Tensor(pixels)], generation_config=config)
-    metrics = result.perf_metrics
-    tokens = metrics.get_num_generated_tokens()
-    print(
-        json.dumps(
-            {
-                "load_ms": load * 1e3,
-                "ttft_ms": read * 1e3 + metrics.get_ttft().mean,
-                "tpot_ms": metrics.get_tpot().mean if tokens > 1 else None,
-                "vision_ms": metrics.get_prepare_embeddings_duration().mean,
-                "prompt_tokens": metrics.get_num_input_tokens(),
-                "output_tokens": tokens,
-                "peak_rss_bytes": peak_rss_bytes(),
-                "text": result.texts[0],
-            }
+    def config(self, pipeline, request):
+        config = pipeline.get_generation_config() if hasattr(pipeline, "get_generation_config") else pipeline.get_config()
+        config.max_new_tokens = request["max_new_tokens"]
+        config.do_sample = False
+        config.ignore_eos = True
+        return config
+
+    def images(self, request):
+        return [self.read(path) for path in request["images"]]
+
+    def one_by_one(self):
+        started = time.perf_counter()
+        pipeline = self.genai.VLMPipeline(str(self.args.model), "CPU", **self.properties)
+        figures = {"load_ms": (time.perf_counter() - started) * 1e3}
+        started, prompt_tokens, output_tokens = time.perf_counter(), 0, 0
+        for index, request in enumerate(self.requests):
+            begun = time.perf_counter()
+            images = self.images(request)
+            read = time.perf_counter() - begun
+            options = {"images": images} if images else {}
+            result = pipeline.generate(request["prompt"], generation_config=self.config(pipeline, request), **options)
+            metrics = result.perf_metrics
+            tokens = metrics.get_num_generated_tokens()
+            prompt_tokens += metrics.get_num_input_tokens()
+            output_tokens += tokens
+            if index == 0:
+                ttft = read * 1e3 + metrics.get_ttft().mean
+                figures.update(
+                    ttft_ms=ttft,
+                    tpot_ms=metrics.get_tpot().mean if tokens > 1 else None,
+                    vision_ms=metrics.get_prepare_embeddings_duration().mean,
+                    text=result.texts[0],
+                )
+        figures["wall_ms"] = (time.perf_counter() - started) * 1e3
+        return figures | {"prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+
+    def together(self):
+        scheduler = self.genai.SchedulerConfig()
+        scheduler.enable_prefix_caching = True
+        scheduler.cache_size = 1
+        # The default of 256 splits every image over several steps.
+        scheduler.max_num_batched_tokens = 2048
+        started = time.perf_counter()
+        pipeline = self.genai.ContinuousBatchingPipeline(str(self.args.model), scheduler, "CPU", self.properties)
+        figures = {"load_ms": (time.perf_counter() - started) * 1e3}
+        started = time.perf_counter()
+        results = pipeline.generate(
+            [request["prompt"] for request in self.requests],
+            images=[self.images(request) for request in self.requests],
+            generation_config=[self.config(pipeline, request) for request in self.requests],
         )
-    )
+        figures.update(wall_ms=(time.perf_counter() - started) * 1e3, text=results[0].texts[0])
+        metrics = [result.perf_metrics for result in results]
+        prompt_tokens = sum(m.get_num_input_tokens() for m in metrics)
+        # Answers have all their tokens; the pipeline counts none of its own.
+        output_tokens = sum(request["max_new_tokens"] for request in self.requests)
+        return figures | {"prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
 
 
 def main():
@@ -105,9 +142,8 @@ def main():
     parser.add_argument("--prepare", action="store_true")
     parser.add_argument("--model", type=pathlib.Path)
     parser.add_argument("--work", type=pathlib.Path)
-    parser.add_argument("--image")
-    parser.add_argument("--prompt", default="Describe the image.")
-    parser.add_argument("--max-new-tokens", type=int, default=32)
+    parser.add_argument("--job")
+    parser.add_argument("--way", choices=["one-by-one", "together"], default="one-by-one")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--cache")
     args = parser.parse_args()
@@ -116,7 +152,9 @@ def main():
     elif args.prepare:
         print(prepare(args.model, args.work))
     else:
-        measure(args)
+        job = Job(args)
+        figures = job.together() if args.way == "together" else job.one_by_one()
+        print(json.dumps(figures | {"requests": len(job.requests), "peak_rss_bytes": peak_rss_bytes()}))
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ fn main() -> ExitCode {
         Command::FetchModel { args } => fetch_model::run(&args),
         Command::Test { args } => test::run(&args),
         Command::Tidy => tidy::run(),
-        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench::run(&args),
         Command::Ci { skip_tests } => ci::run(skip_tests),
     };
     result.unwrap_or_else(|error| {

@@ -1,83 +1,135 @@
-//! The benchmark tables, peers side by side in one run: on a machine whose speed comes and goes only ratios count.
+//! The benchmarks: scenarios in which ours and its peers do the same work in turns, in one run. On a machine whose speed
+//! comes and goes only ratios count.
 
-mod end_to_end;
+mod compare;
 mod machine;
 mod peer;
 mod picture;
+mod plot;
+mod prepare;
 mod preprocess;
+mod program;
+mod quiet;
+mod report;
+mod scenario;
 mod table;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Args, ValueEnum};
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, ValueEnum};
 
-use crate::setup;
-use picture::Size;
+use crate::{setup, workspace};
+use prepare::Prepared;
+use program::Programs;
+use report::Report;
+use scenario::{SCENARIOS, Scenario};
 
 /// Flags of `cargo xtask bench`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
-    /// Peers to run beside ours; one that Python lacks is skipped
+    #[command(subcommand)]
+    command: Option<BenchCommand>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Compare the JSON files of two runs; fails where a ratio to a peer became worse
+    Compare(compare::CompareArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Peers to run beside ours; one that cannot be prepared is skipped
     #[arg(long, value_enum, value_delimiter = ',')]
     against: Vec<Peer>,
-    /// Only this table
-    #[arg(long, value_enum)]
-    only: Option<Table>,
-    /// The model: an OpenVINO export folder [default: the demo model]
+    /// Only these scenarios, by name
+    #[arg(long, value_delimiter = ',', value_name = "SCENARIO", value_parser = scenario::parse_name)]
+    only: Vec<String>,
+    /// All scenarios with the demo model, small and once: shows that everything runs, and no figure that means anything
+    #[arg(long)]
+    quick: bool,
+    /// Write the figures: rows of scenario, metric, ours, peer, peer_name, ratio, goal, met
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw the ratios as a picture
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// The model, an OpenVINO export [default: one of random weights and the 2B's shapes, made once with Python]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// The image to ask about [default: a made-up one]
-    #[arg(long, value_name = "FILE", conflicts_with = "size")]
-    image: Option<PathBuf>,
-    /// Size of the made-up image, width x height
-    #[arg(long, value_name = "WxH", default_value = "448x448")]
-    size: Size,
-    /// The question
-    #[arg(long, default_value = "Describe the image.")]
-    prompt: String,
-    /// The most tokens of an answer
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    max_new_tokens: u32,
-    /// Inference threads [default: OpenVINO's choice]
+    /// The same model as Hugging Face has it, for llama.cpp [default: as --model]
+    #[arg(long, value_name = "DIR")]
+    hf_model: Option<PathBuf>,
+    /// Inference threads [default: each one's own choice]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
-    /// How often each is measured; medians are shown
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
+    /// How often each is measured; medians are shown [default: 3, 1 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+}
+
+impl RunArgs {
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
 }
 
 /// What ours is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Peer {
-    /// openvino-genai's VLMPipeline, end to end
+    /// openvino-genai, with the same model
     Genai,
-    /// Hugging Face's fast image processor, preprocessing
+    /// llama.cpp with weights of 4 bits (Q4_0), built from the source that llama-cpp-python brings
+    Llamacpp,
+    /// Hugging Face's fast image processor, for preprocessing
     Hf,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Table {
-    /// Load time, time to first token, time per token, peak memory
-    EndToEnd,
-    /// Image preprocessing
-    Preprocess,
-}
-
-/// Runs the tables and prints them.
+/// Runs the scenarios, prints their table and writes what is asked for; or compares two runs.
 ///
 /// # Errors
 ///
-/// If the set-up, a build or one of our own programs fails. A peer that cannot run is skipped.
-pub fn run(args: &BenchArgs) -> Result<()> {
+/// If the set-up, a build or one of our own programs fails, or a file cannot be written. A peer that fails is skipped.
+pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+    match &args.command {
+        Some(BenchCommand::Compare(args)) => compare::run(args),
+        None => measure(&args.run).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn measure(args: &RunArgs) -> Result<()> {
+    if let Some(path) = &args.plot {
+        plot::check_name(path)?;
+    }
     let library = setup::run()?;
-    print!("{}", machine::describe(&library));
-    let wanted = |table| args.only.is_none_or(|only| only == table);
-    if wanted(Table::EndToEnd) {
-        end_to_end::run(args)?;
+    let mut report = Report::new(machine::describe(&library));
+    print!("{}", report.machine);
+    report.quiet = quiet::check();
+    println!("{}", report.quiet);
+    let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(|s| args.wants(s.name)).collect();
+    if !scenarios.is_empty() {
+        let work = workspace::target_dir()?.join("bench");
+        std::fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
+        let prepared = Prepared::new(args, &scenarios, &work)?;
+        let mut programs = Programs::new(args, prepared, &work)?;
+        for scenario in scenarios {
+            report.add(scenario.measure(&mut programs, args)?);
+            // What was measured is kept, whatever becomes of the others.
+            report.write(args)?;
+        }
     }
-    if wanted(Table::Preprocess) {
-        preprocess::run(args)?;
+    if args.wants(scenario::PREPROCESS) {
+        report.add(preprocess::run(args)?);
     }
-    Ok(())
+    println!("\n{}", report.table());
+    report.write(args)
 }

@@ -5,8 +5,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
-use crate::workspace;
+use super::prepare::bench_cache;
+use crate::{wheel, workspace};
 
 /// A script of `tools/bench` and the first Python that has what it needs.
 #[derive(Debug)]
@@ -18,16 +20,24 @@ pub struct PythonPeer {
 }
 
 impl PythonPeer {
-    /// Looks for a Python in which the script's `--check` succeeds, or says on stdout why the peer is skipped.
+    /// Looks for a Python in which the script's `--check` succeeds, or says on stdout why the peer is skipped. Where none
+    /// has what it needs, a virtual environment is made for all peers, once, unless `QWEN2VL_PYTHON` names a Python.
     pub fn find(name: &str, script: &str) -> Option<Self> {
         let script = workspace::root().join("tools/bench").join(script);
-        match find_in(&workspace::pythons(), &script) {
+        let found = find_in(&workspace::pythons(), &script).or_else(|reasons| match named_python() {
+            true => Err(format!("{reasons}; name a Python that has it with QWEN2VL_PYTHON")),
+            false => {
+                let python = venv().map_err(|error| format!("{reasons}; {error:#}"))?;
+                find_in(&[python], &script)
+            }
+        });
+        match found {
             Ok(peer) => {
                 println!("{name}: {}", peer.versions);
                 Some(peer)
             }
             Err(reasons) => {
-                println!("{name}: skipped: {reasons}; name a Python that has it with QWEN2VL_PYTHON");
+                println!("{name}: skipped: {reasons}");
                 None
             }
         }
@@ -39,6 +49,31 @@ impl PythonPeer {
         command.arg(&self.script);
         command
     }
+}
+
+fn named_python() -> bool {
+    std::env::var_os("QWEN2VL_PYTHON").is_some_and(|value| !value.is_empty())
+}
+
+/// The Python of a virtual environment with what all peers need; fetches some gigabytes the first time.
+fn venv() -> Result<PathBuf> {
+    let requirements = workspace::root().join("tools/bench/requirements.txt");
+    let text = std::fs::read(&requirements).context("cannot read tools/bench/requirements.txt")?;
+    let key = &wheel::hex(&Sha256::digest(&text))[..8];
+    let folder = bench_cache()?.join(format!("venv-{key}"));
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python3" });
+    // Made last: an environment without it is half done.
+    let done = folder.join("requirements.done");
+    if !done.is_file() {
+        eprintln!("fetching what the peers need into {}, once: some gigabytes", folder.display());
+        let base = workspace::pythons().pop().context("there is no Python")?;
+        workspace::check(Command::new(base).args(["-m", "venv", "--clear"]).arg(&folder))?;
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements);
+        workspace::check(pip.stdout(Stdio::null()))?;
+        std::fs::write(&done, "")?;
+    }
+    Ok(python)
 }
 
 fn find_in(pythons: &[PathBuf], script: &Path) -> Result<PythonPeer, String> {

@@ -7,8 +7,10 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use super::peer::{PythonPeer, json_lines};
+use super::report::{Better, Row};
+use super::scenario::PREPROCESS;
 use super::table::{median, optional, ratio, render};
-use super::{BenchArgs, Peer};
+use super::{Peer, RunArgs};
 use crate::workspace;
 
 /// One line of the measured programs.
@@ -52,12 +54,12 @@ impl Collected {
     }
 }
 
-/// Measures and prints the table.
+/// Measures and prints the table; rows of what the peer measured too.
 ///
 /// # Errors
 ///
 /// If our own program cannot be built or fails.
-pub fn run(args: &BenchArgs) -> Result<()> {
+pub fn run(args: &RunArgs) -> Result<Vec<Row>> {
     let program = workspace::build_example("qwen2vl-preprocess", "preprocess_timing")?;
     let mut peer = args
         .against
@@ -65,8 +67,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         .then(|| PythonPeer::find("transformers' fast processor", "hf_preprocess.py"))
         .flatten();
     let (mut ours, mut theirs) = (Collected::default(), Collected::default());
-    for round in 1..=args.rounds {
-        eprintln!("preprocessing: round {round} of {}", args.rounds);
+    for round in 1..=args.rounds() {
+        eprintln!("preprocessing: round {round} of {}", args.rounds());
         ours.add(json_lines(&mut Command::new(&program))?);
         match peer.as_ref().map(|p| json_lines(&mut p.command())) {
             Some(Ok(samples)) => theirs.add(samples),
@@ -77,10 +79,22 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             None => {}
         }
     }
-    println!("\n## Preprocessing: milliseconds an image, {} rounds\n", args.rounds);
+    println!("\nPreprocessing, milliseconds an image, {} rounds:\n", args.rounds());
     println!("{}", table(&ours, &theirs));
     println!("More detail on ours: cargo bench -p qwen2vl-preprocess");
-    Ok(())
+    Ok(rows(&ours, &theirs, args.quick))
+}
+
+/// Wall times beside the peer's.
+fn rows(ours: &Collected, theirs: &Collected, quick: bool) -> Vec<Row> {
+    let row = |key: &Key| {
+        let (case, from, threads) = key;
+        let metric = format!("{case} from {from}, threads {threads}");
+        let of = |collected: &Collected| Some(collected.figures.get(key)?.wall_ms.clone());
+        let peer = ("transformers' fast processor", of(theirs)?);
+        Row::new(PREPROCESS, (&metric, "ms"), of(ours)?, peer, Better::Lower, None, quick)
+    };
+    ours.order.iter().filter_map(row).collect()
 }
 
 fn table(ours: &Collected, theirs: &Collected) -> String {
@@ -131,5 +145,8 @@ mod tests {
         assert_eq!(lines[0][1..10], ["large", "rgb", "1", "20", "40", "60", "120", "3.00x", "3.00x"]);
         assert_eq!(lines[1][1..10], ["large", "rgb", "2", "5.00", "10", "-", "-", "-", "-"]);
         assert!(!table(&ours, &Collected::default()).contains("hf"));
+        let rows = rows(&ours, &theirs, false);
+        assert_eq!(rows.len(), 1);
+        assert!((rows[0].ratio - 1.0 / 3.0).abs() < 1e-9 && rows[0].metric.contains("large"));
     }
 }

@@ -17,7 +17,8 @@ pub fn number(value: f64) -> String {
         v if v >= 10.0 && v.fract() == 0.0 => format!("{value:.0}"),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        v if v >= 1.0 || v == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
     }
 }
 
@@ -85,7 +86,8 @@ mod tests {
             (12.34, "12.3"),
             (32.0, "32"),
             (1.0, "1.00"),
-            (0.123, "0.12"),
+            (0.1234, "0.123"),
+            (0.0, "0.00"),
         ] {
             assert_eq!(number(value), want);
         }
