@@ -4,7 +4,7 @@
 
 use std::ops::ControlFlow;
 
-use qwen2vl_pipeline::{Annotator, AnnotatorBuilder, CancelToken, EngineKind};
+use qwen2vl_pipeline::{Annotator, AnnotatorBuilder, CancelToken, EngineKind, RequestOptions};
 use qwen2vl_runtime::EngineOptions;
 use qwen2vl_testkit::demo_model_dir;
 
@@ -67,6 +67,13 @@ fn fast_arithmetic_is_as_right_as_f32_and_nothing_shared_changes_an_answer() {
     equal("from the cache", &together(&shared, 40), &want);
     let stats = shared.engine_stats();
     assert!(stats.found_tokens > 1000 && stats.preempted == 0, "{stats:?}");
+
+    let guesses =
+        RequestOptions::from_named(serde_json::json!({"prompt_lookup_num_tokens": 6}).as_object().unwrap());
+    let guessing = builder().defaults(&guesses.unwrap()).prefix_cache_bytes(0).build().unwrap();
+    equal("with prompt lookup", &one_by_one(&guessing), &want);
+    let (steps, plain) = (guessing.engine_stats().steps, alone.engine_stats().steps);
+    assert!(steps < plain, "{steps} steps, {plain} without");
 
     let pieces = builder().prefill_chunk_tokens(37).prefix_cache_bytes(0).build().unwrap();
     equal("in pieces", &together(&pieces, 77), &want);

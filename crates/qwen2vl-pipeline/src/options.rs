@@ -68,6 +68,11 @@ pub struct RequestOptions {
     /// Answers to a request: drawn ones, or at most as many as there are beams, the best first. Those behind the first
     /// are the annotation's `alternatives`.
     pub num_return_sequences: Option<usize>,
+    /// Prompt lookup: the most tokens guessed from what stood in prompt or answer before and checked in one step; 0 is off.
+    /// The answer is the same, and comes sooner where it repeats what was there.
+    pub prompt_lookup_num_tokens: Option<usize>,
+    /// The most tokens that have to have stood there before for a guess.
+    pub max_matching_ngram_size: Option<usize>,
     /// Name images and videos in the prompt: "Picture 1: ".
     pub add_vision_id: Option<bool>,
     /// Refuse a written-out prompt that has no placeholder for the request's media, which otherwise is put in front of
@@ -113,6 +118,8 @@ impl RequestOptions {
             length_penalty: self.length_penalty.or(defaults.length_penalty),
             early_stopping: self.early_stopping.or(defaults.early_stopping),
             num_return_sequences: self.num_return_sequences.or(defaults.num_return_sequences),
+            prompt_lookup_num_tokens: self.prompt_lookup_num_tokens.or(defaults.prompt_lookup_num_tokens),
+            max_matching_ngram_size: self.max_matching_ngram_size.or(defaults.max_matching_ngram_size),
             add_vision_id: self.add_vision_id.or(defaults.add_vision_id),
             strict_prompt: self.strict_prompt.or(defaults.strict_prompt),
             skip_special_tokens: self.skip_special_tokens.or(defaults.skip_special_tokens),
@@ -185,6 +192,8 @@ impl RequestOptions {
             length_penalty: self.length_penalty.unwrap_or(model.length_penalty),
             early_stopping: self.early_stopping.unwrap_or(model.early_stopping),
             num_return_sequences: self.num_return_sequences.unwrap_or(model.num_return_sequences),
+            prompt_lookup_num_tokens: self.prompt_lookup_num_tokens.unwrap_or(model.prompt_lookup_num_tokens),
+            max_matching_ngram_size: self.max_matching_ngram_size.unwrap_or(model.max_matching_ngram_size),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use qwen2vl_types::TokenId;
 use serde::Serialize;
 
+use crate::prompt_lookup::PromptLookup;
 use crate::{CancelToken, Constraint, Error, GenerationConfig, LanguageSession, Logprobs, Prompt, Sampler};
 
 /// Sees every token of an answer as it comes, and may end it.
@@ -57,7 +58,8 @@ pub struct Generation {
 /// Answers a prompt. `on_token` sees every token of the answer as it comes and may end it.
 ///
 /// Tokens that `constraint` forces go into the next step together with the one before them; where log-probabilities are
-/// asked for, they are computed one by one. Of `config`, `num_beams` and `num_return_sequences` are not looked at:
+/// asked for, they are computed one by one. With `prompt_lookup_num_tokens` the next step also runs a guess at what
+/// follows, and the answer is the same. Of `config`, `num_beams` and `num_return_sequences` are not looked at:
 /// [`crate::generate_all`] does.
 ///
 /// # Errors
@@ -155,38 +157,8 @@ impl Answering<'_, '_> {
     pub fn run(mut self, session: &mut dyn LanguageSession, mut start: Start) -> Result<Generation, Error> {
         let started = Instant::now();
         let mut answer = Generation { prefill: start.prefill, ..Generation::cancelled(self.config) };
-        let mut logits = start.logits.as_mut_slice();
-        // Tokens of the answer that the session has not run yet.
-        let mut pending = Vec::new();
-        answer.finish_reason = loop {
-            if let Some(reason) = self.force(&mut answer.token_ids, &mut pending)? {
-                break reason;
-            }
-            if self.cancel.is_cancelled() {
-                break FinishReason::Cancelled;
-            }
-            if !pending.is_empty() {
-                let before = self.prompt.input_ids.len() + answer.token_ids.len() - pending.len();
-                logits = session.decode(&[0], &pending, before as i64 + self.prompt.rope_delta)?;
-                pending.clear();
-            }
-            let remaining = self.limit - answer.token_ids.len();
-            let constraint = &mut self.constraint;
-            let token = self.sampler.sample_among(logits, |logits| match constraint {
-                Some(constraint) => constraint.mask(logits, remaining),
-                None => Ok(()),
-            })?;
-            if self.config.stop_token_ids.contains(&token) {
-                break self.stopped();
-            }
-            if let Some(constraint) = &mut self.constraint {
-                constraint.commit(token)?;
-            }
-            pending.push(token);
-            if let Some(reason) = self.take(token, &mut answer.token_ids) {
-                break reason;
-            }
-        };
+        let mut lookup = PromptLookup::new(self.config, self.prompt.input_ids);
+        answer.finish_reason = self.answer(session, &mut start.logits, &mut lookup, &mut answer.token_ids)?;
         answer.generate = started.elapsed();
         answer.logprobs = self.sampler.into_logprobs();
         if let Some(logprobs) = &mut answer.logprobs {
@@ -196,12 +168,110 @@ impl Answering<'_, '_> {
         Ok(answer)
     }
 
-    /// Appends what the constraint forces.
-    fn force(
+    fn answer(
         &mut self,
+        session: &mut dyn LanguageSession,
+        start: &mut [f32],
+        lookup: &mut Option<PromptLookup>,
         token_ids: &mut Vec<TokenId>,
-        pending: &mut Vec<TokenId>,
+    ) -> Result<FinishReason, Error> {
+        if let Some(reason) = self.force(token_ids)? {
+            return Ok(reason);
+        }
+        // Tokens of the answer that the session has run.
+        let mut run = 0;
+        if token_ids.is_empty()
+            && let Some(reason) = self.choose(start, &[], token_ids)?
+        {
+            return Ok(reason);
+        }
+        loop {
+            if self.cancel.is_cancelled() {
+                return Ok(FinishReason::Cancelled);
+            }
+            let guess = lookup.as_mut().map_or_else(Vec::new, |lookup| {
+                lookup.extend(token_ids);
+                lookup.guess(self.limit - token_ids.len() - 1)
+            });
+            let first = token_ids.len();
+            let (logits, guess) = self.next_logits(session, &token_ids[run..], run, guess)?;
+            let reason = self.choose(logits, &guess, token_ids)?;
+            let right = common_prefix(&token_ids[first..], &guess);
+            run = first + right;
+            if right < guess.len() {
+                session.rewind(self.prompt.input_ids.len() + run);
+            }
+            if let (Some(lookup), false) = (&mut *lookup, guess.is_empty()) {
+                lookup.came_true(guess.len(), right);
+            }
+            if let Some(reason) = reason {
+                return Ok(reason);
+            }
+        }
+    }
+
+    /// Has the answer's tokens behind the first `run` run, and with them a guess at the next ones. The logits behind them
+    /// and behind each of the guess, which is empty where the session checks none.
+    fn next_logits<'s>(
+        &self,
+        session: &'s mut dyn LanguageSession,
+        pending: &[TokenId],
+        run: usize,
+        guess: Vec<TokenId>,
+    ) -> Result<(&'s mut [f32], Vec<TokenId>), Error> {
+        let position = (self.prompt.input_ids.len() + run) as i64 + self.prompt.rope_delta;
+        if !guess.is_empty() && session.verifies() {
+            let logits = session.verify(&[pending, &guess].concat(), guess.len(), position)?;
+            return Ok((logits, guess));
+        }
+        Ok((session.decode(&[0], pending, position)?, Vec::new()))
+    }
+
+    /// Chooses tokens as long as there are logits: behind each token that is as guessed there are some.
+    fn choose(
+        &mut self,
+        logits: &mut [f32],
+        guess: &[TokenId],
+        token_ids: &mut Vec<TokenId>,
     ) -> Result<Option<FinishReason>, Error> {
+        let first = token_ids.len();
+        let vocab_size = logits.len() / (1 + guess.len());
+        for (at, logits) in logits.chunks_exact_mut(vocab_size).enumerate() {
+            // A constraint may have forced tokens past this place, or to others than guessed.
+            let new = &token_ids[first..];
+            if new.len() > at {
+                continue;
+            }
+            if new != &guess[..at] {
+                break;
+            }
+            if self.cancel.is_cancelled() {
+                return Ok(Some(FinishReason::Cancelled));
+            }
+            let remaining = self.limit - token_ids.len();
+            let constraint = &mut self.constraint;
+            let token = self.sampler.sample_among(logits, |logits| match constraint {
+                Some(constraint) => constraint.mask(logits, remaining),
+                None => Ok(()),
+            })?;
+            if self.config.stop_token_ids.contains(&token) {
+                return Ok(Some(self.stopped()));
+            }
+            if let Some(constraint) = &mut self.constraint {
+                constraint.commit(token)?;
+            }
+            if let Some(reason) = self.take(token, token_ids) {
+                return Ok(Some(reason));
+            }
+            if let Some(reason) = self.force(token_ids)? {
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Appends what the constraint forces.
+    fn force(&mut self, token_ids: &mut Vec<TokenId>) -> Result<Option<FinishReason>, Error> {
         let Some(constraint) = &mut self.constraint else { return Ok(None) };
         if constraint.is_finished() {
             return Ok(Some(self.stopped()));
@@ -213,7 +283,6 @@ impl Answering<'_, '_> {
         let finished = constraint.is_finished();
         for token in forced {
             self.sampler.push(token);
-            pending.push(token);
             if let Some(reason) = self.take(token, token_ids) {
                 return Ok(Some(reason));
             }
@@ -239,4 +308,8 @@ impl Answering<'_, '_> {
         let closed = self.constraint.as_ref().is_some_and(|c| c.closed_early());
         if closed { FinishReason::Length } else { FinishReason::Stop }
     }
+}
+
+fn common_prefix(one: &[TokenId], other: &[TokenId]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }

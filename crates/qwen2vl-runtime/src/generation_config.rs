@@ -62,6 +62,11 @@ pub struct GenerationConfig {
     pub early_stopping: EarlyStopping,
     /// Answers to a prompt, 1 to 64; more than one need `do_sample` among more than one token, or as many beams.
     pub num_return_sequences: usize,
+    /// Prompt lookup: the most tokens guessed from what stood in prompt or answer before, which the next step checks, 0 to
+    /// 64; 0 is off. The answer is the same. Unused with beams, and where the engine is stateful.
+    pub prompt_lookup_num_tokens: usize,
+    /// The most tokens that have to have stood there before for a guess, at least 1.
+    pub max_matching_ngram_size: usize,
 }
 
 impl Default for GenerationConfig {
@@ -88,6 +93,8 @@ impl Default for GenerationConfig {
             length_penalty: 1.0,
             early_stopping: EarlyStopping::Heuristic,
             num_return_sequences: 1,
+            prompt_lookup_num_tokens: 0,
+            max_matching_ngram_size: 2,
         }
     }
 }
@@ -170,6 +177,9 @@ impl GenerationConfig {
             check("min_new_tokens", &self.min_new_tokens, false, allowed)?;
         }
         self.validate_sequences()?;
+        let guessed = self.prompt_lookup_num_tokens;
+        check("prompt_lookup_num_tokens", &guessed, guessed <= MOST_ROWS, "0 to 64")?;
+        check("max_matching_ngram_size", &0, self.max_matching_ngram_size > 0, "1 or more")?;
         check("max_input_tokens", &0, self.max_input_tokens != Some(0), "1 or more")?;
         let logprobs = self.logprobs.unwrap_or(0);
         check("logprobs", &logprobs, logprobs <= MOST_LOGPROBS, "0 to 100")

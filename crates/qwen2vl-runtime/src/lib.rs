@@ -15,6 +15,7 @@ mod model;
 mod native;
 mod paged;
 mod plan;
+mod prompt_lookup;
 mod sampler;
 mod score;
 mod sequences;

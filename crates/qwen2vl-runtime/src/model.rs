@@ -69,6 +69,22 @@ pub trait LanguageSession {
     /// [`Error::Rows`] if rows and tokens do not fit, or what inference reports.
     fn decode(&mut self, parents: &[usize], tokens: &[TokenId], position: i64) -> Result<&mut [f32], Error>;
 
+    /// Whether it has [`LanguageSession::verify`].
+    fn verifies(&self) -> bool {
+        false
+    }
+
+    /// Runs tokens in the only row, as [`LanguageSession::decode`] does, and returns the logits after each of the last `1 +
+    /// guessed` of them, `[1 + guessed, vocab_size]`: those that one token after the other would give.
+    ///
+    /// # Errors
+    ///
+    /// As for [`LanguageSession::decode`]; [`Error::Rows`] where the session cannot do that.
+    fn verify(&mut self, tokens: &[TokenId], guessed: usize, position: i64) -> Result<&mut [f32], Error> {
+        let _ = (guessed, position);
+        Err(Error::Rows { parents: vec![0], tokens: tokens.len(), rows: 0 })
+    }
+
     /// Tokens that each row holds.
     fn past_tokens(&self) -> usize;
 

@@ -82,6 +82,13 @@ pub struct GenerationArgs {
         allow_hyphen_values = true
     )]
     pub stop_strings: Option<Vec<String>>,
+    /// Guess up to N tokens from what stood in prompt or answer before and check them in one step: the same answer, sooner
+    /// where it repeats what was there; 0 is off
+    #[arg(long, value_name = "N", env = "QWEN2VL_PROMPT_LOOKUP_NUM_TOKENS")]
+    pub prompt_lookup_num_tokens: Option<usize>,
+    /// With prompt lookup: the most tokens that have to have stood there before
+    #[arg(long, value_name = "N", env = "QWEN2VL_MAX_MATCHING_NGRAM_SIZE")]
+    pub max_matching_ngram_size: Option<usize>,
     /// Add log-probabilities of the answer's tokens to the rows of --format jsonl, and at each of the N most probable
     /// ones
     #[arg(long, value_name = "N", env = "QWEN2VL_LOGPROBS")]
@@ -112,6 +119,8 @@ impl GenerationArgs {
         options.logit_bias = self.logit_bias.as_ref().map(|list| list.iter().copied().collect());
         options.stop_token_ids = self.stop_token_ids.clone();
         options.stop_strings = self.stop_strings.clone();
+        options.prompt_lookup_num_tokens = self.prompt_lookup_num_tokens;
+        options.max_matching_ngram_size = self.max_matching_ngram_size;
         options.logprobs = self.logprobs;
     }
 }
@@ -166,13 +175,16 @@ mod tests {
         want.logit_bias = Some([(4, -5.0), (5, 1.5)].into());
         want.stop_token_ids = Some(vec![6]);
         want.stop_strings = Some(vec!["a,b".to_owned(), "--".to_owned()]);
+        want.prompt_lookup_num_tokens = Some(5);
+        want.max_matching_ngram_size = Some(3);
         want.logprobs = Some(0);
         let hugging_face = "--max-new-tokens 9 --min-new-tokens 2 --max-input-tokens 100 --do-sample --temperature 0.5 \
                             --top-k 3 --top-p 0.25 --min-p 0.125 --seed 7 --repetition-penalty 1.5 \
                             --num-beams 4 --length-penalty -0.5 --early-stopping never --num-return-sequences 2 \
                             --presence-penalty -0.5 --frequency-penalty -1 --no-repeat-ngram-size 4 \
                             --suppress-tokens 1,2 --suppress-tokens 3 --logit-bias 4=-5,5=1.5 --stop-token-ids 6 \
-                            --stop-strings a,b --stop-strings -- --logprobs 0";
+                            --stop-strings a,b --stop-strings -- --logprobs 0 \
+                            --prompt-lookup-num-tokens 5 --max-matching-ngram-size 3";
         assert_eq!(options(hugging_face).unwrap(), want);
         let spark = hugging_face
             .replace("max-new-tokens", "max-output-length")

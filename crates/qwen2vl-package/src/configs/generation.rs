@@ -62,6 +62,8 @@ pub(crate) struct GenerationFile {
     length_penalty: Option<f64>,
     early_stopping: Option<EarlyStopping>,
     num_return_sequences: Option<u64>,
+    prompt_lookup_num_tokens: Option<u64>,
+    max_matching_ngram_size: Option<u64>,
     // Not in Hugging Face's files: OpenAI's options, and those of a saved annotator.
     presence_penalty: Option<f64>,
     frequency_penalty: Option<f64>,
@@ -144,6 +146,12 @@ impl GenerationFile {
             length_penalty: number(self.length_penalty, default.length_penalty),
             early_stopping: self.early_stopping.unwrap_or(default.early_stopping),
             num_return_sequences: self.num_return_sequences.map_or(default.num_return_sequences, size),
+            prompt_lookup_num_tokens: self
+                .prompt_lookup_num_tokens
+                .map_or(default.prompt_lookup_num_tokens, size),
+            max_matching_ngram_size: self
+                .max_matching_ngram_size
+                .map_or(default.max_matching_ngram_size, size),
             ..default
         }
     }

@@ -6,7 +6,7 @@ use super::RequestOptions;
 use crate::Error;
 
 /// Every option by its own name.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 31] = [
     "min_pixels",
     "max_pixels",
     "max_input_tokens",
@@ -31,6 +31,8 @@ const NAMES: [&str; 29] = [
     "length_penalty",
     "early_stopping",
     "num_return_sequences",
+    "prompt_lookup_num_tokens",
+    "max_matching_ngram_size",
     "add_vision_id",
     "strict_prompt",
     "skip_special_tokens",

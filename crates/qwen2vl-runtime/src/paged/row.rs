@@ -84,24 +84,17 @@ impl PromptTokens {
 /// Room for so many tokens is enough to get on, see [`Row::piece`].
 pub(crate) const MIN_PIECE: usize = 3;
 
-/// A token behind the prompt, and its position, the same on all axes.
-#[derive(Debug, Clone, Copy)]
-struct Generated {
-    token: TokenId,
-    position: i64,
-    /// Whether it came together with the one before it.
-    joins: bool,
-}
-
 /// One row. `computed` of its tokens lie in `blocks`, in order; the others are still to be run.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
     prompt: Arc<PromptTokens>,
     /// Tokens of the prompt that the row has: all, unless it was taken back.
     prompt_len: usize,
-    /// What was generated.
-    tail: Vec<Generated>,
+    /// What was generated: tokens and their positions, the same on all axes.
+    tail: Vec<(TokenId, i64)>,
     pub(crate) computed: usize,
+    /// Of how many tokens before the last one logits are wanted as well.
+    pub(crate) wanted_before: usize,
     pub(crate) blocks: Vec<BlockId>,
     /// Of the full blocks' contents, as far as they were asked for.
     hashes: Vec<BlockHash>,
@@ -130,37 +123,50 @@ impl Row {
         self.tail.clear();
     }
 
-    /// Adds tokens that come together.
+    /// Adds tokens on consecutive positions.
     pub(crate) fn push(&mut self, tokens: &[TokenId], first_position: i64) {
-        let generated = tokens.iter().zip(first_position..).enumerate();
-        self.tail.extend(generated.map(|(i, (&token, position))| Generated {
-            token,
-            position,
-            joins: i > 0,
-        }));
+        self.tail.extend(tokens.iter().copied().zip(first_position..));
     }
 
     /// How many of the pending tokens go into a step that has room for `most`. Attention of one token rounds otherwise than
-    /// that of several, so that what is computed again is computed as it was the first time: of a prompt never one token
-    /// alone (with room for [`MIN_PIECE`] there is always a piece), of the answer what came together.
+    /// that of several: of a prompt never one token alone is run (with room for [`MIN_PIECE`] there is always a piece), and
+    /// tokens behind it are run each as a sequence of its own. So what is computed again, or together, is as before.
     pub(crate) fn piece(&self, most: usize) -> usize {
-        let Some(in_tail) = self.computed.checked_sub(self.prompt_len) else {
-            let left = self.prompt_len - self.computed;
-            return match (left.saturating_sub(most), most) {
-                (0, _) => left,
-                (1, 0..=2) | (_, 0..=1) => 0,
-                (1, _) => most - 1,
-                _ => most,
-            };
-        };
-        let pending = &self.tail[in_tail.min(self.tail.len())..];
-        most.min(pending.len().min(1) + pending.iter().skip(1).take_while(|token| token.joins).count())
+        if self.in_tail() {
+            return most.min(self.pending());
+        }
+        let left = self.prompt_len - self.computed;
+        match (left.saturating_sub(most), most) {
+            (0, _) => left,
+            (1, 0..=2) | (_, 0..=1) => 0,
+            (1, _) => most - 1,
+            _ => most,
+        }
+    }
+
+    /// Whether what is pending is behind the prompt.
+    pub(crate) fn in_tail(&self) -> bool {
+        self.computed >= self.prompt_len
+    }
+
+    /// Rows of logits that its work leaves.
+    pub(crate) fn wanted(&self) -> usize {
+        1 + self.wanted_before
+    }
+
+    /// Those of the next `n` tokens whose logits are wanted, and the place of the first of them among all.
+    pub(crate) fn wanted_of(&self, n: usize) -> (Range<usize>, usize) {
+        let (first, end) = (self.len().saturating_sub(self.wanted()), self.computed + n);
+        let start = self.computed.max(first).min(end);
+        (start..end, start.saturating_sub(first))
     }
 
     /// Whether the next block may be one that is computed already: what is left has to give logits, see [`Row::piece`].
     pub(crate) fn may_find(&self, block_tokens: usize) -> bool {
         let end = self.computed + block_tokens;
-        self.computed.is_multiple_of(block_tokens) && end < self.len() && end + 1 != self.prompt_len
+        self.computed.is_multiple_of(block_tokens)
+            && end + self.wanted() <= self.len()
+            && end + 1 != self.prompt_len
     }
 
     /// The same row once more.
@@ -171,6 +177,7 @@ impl Row {
             prompt_len: self.prompt_len,
             tail: self.tail.clone(),
             computed: self.computed,
+            wanted_before: 0,
             blocks: self.blocks.clone(),
             hashes: self.hashes.clone(),
             found: self.found,
@@ -239,14 +246,14 @@ impl Row {
 
     pub(crate) fn id(&self, token: usize) -> TokenId {
         match token.checked_sub(self.prompt_len) {
-            Some(in_tail) => self.tail[in_tail].token,
+            Some(in_tail) => self.tail[in_tail].0,
             None => self.prompt.ids[token],
         }
     }
 
     pub(crate) fn position(&self, axis: usize, token: usize) -> i64 {
         match token.checked_sub(self.prompt_len) {
-            Some(in_tail) => self.tail[in_tail].position,
+            Some(in_tail) => self.tail[in_tail].1,
             None => self.prompt.positions[axis][token],
         }
     }
@@ -262,12 +269,12 @@ impl Row {
 mod tests {
     use super::*;
 
-    fn row(prompt_len: usize, calls: &[usize]) -> Row {
+    fn row(prompt_len: usize, tail: usize) -> Row {
         let ids = vec![1; prompt_len];
         let prompt = PromptTokens { ids, ..Default::default() };
         let mut row = Row::default();
         row.set_prompt(prompt);
-        calls.iter().for_each(|n| row.push(&vec![2; *n], row.len() as i64));
+        row.push(&vec![2; tail], prompt_len as i64);
         row
     }
 
@@ -281,25 +288,38 @@ mod tests {
     }
 
     #[test]
-    fn prompts_come_in_pieces_of_two_or_more_and_answers_as_they_came() {
-        for (prompt_len, calls, most, want) in [
-            (1, &[][..], 8, &[1][..]),
-            (8, &[], 8, &[8]),
-            (9, &[], 8, &[7, 2]),
-            (17, &[1, 1, 3, 1], 8, &[8, 7, 2, 1, 1, 3, 1]),
-            (4, &[2], MIN_PIECE, &[2, 2, 2]),
-            (7, &[1], MIN_PIECE, &[3, 2, 2, 1]),
-            (3, &[], 2, &[]),
-            (2, &[5], 2, &[2, 2, 2, 1]),
+    fn prompts_come_in_pieces_of_two_or_more_and_answers_as_there_is_room() {
+        for (prompt_len, tail, most, want) in [
+            (1, 0, 8, &[1][..]),
+            (8, 0, 8, &[8]),
+            (9, 0, 8, &[7, 2]),
+            (17, 6, 8, &[8, 7, 2, 6]),
+            (4, 2, MIN_PIECE, &[2, 2, 2]),
+            (7, 1, MIN_PIECE, &[3, 2, 2, 1]),
+            (3, 0, 2, &[]),
+            (2, 5, 2, &[2, 2, 2, 1]),
         ] {
-            assert_eq!(pieces(row(prompt_len, calls), most), want, "{prompt_len} {calls:?} {most}");
+            assert_eq!(pieces(row(prompt_len, tail), most), want, "{prompt_len} {tail} {most}");
         }
         for prompt_len in 2..200 {
             for most in MIN_PIECE..40 {
-                let pieces = pieces(row(prompt_len, &[]), most);
+                let pieces = pieces(row(prompt_len, 0), most);
                 assert_eq!(pieces.iter().sum::<usize>(), prompt_len);
                 assert!(pieces.iter().all(|n| (2..=most).contains(n)), "{prompt_len} {most} {pieces:?}");
             }
+        }
+    }
+
+    #[test]
+    fn logits_are_wanted_of_the_last_tokens_in_whatever_pieces_they_come() {
+        let mut row = row(4, 6);
+        row.wanted_before = 2;
+        for (computed, n, want) in
+            [(0, 10, (7..10, 0)), (0, 4, (4..4, 0)), (4, 4, (7..8, 0)), (8, 1, (8..9, 1)), (9, 1, (9..10, 2))]
+        {
+            row.computed = computed;
+            let (tokens, place) = row.wanted_of(n);
+            assert_eq!((tokens.clone(), if tokens.is_empty() { 0 } else { place }), want);
         }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) type Outcome = Result<bool, Error>;
 /// A session: rows of tokens.
 pub(crate) struct Session {
     pub rows: Vec<Row>,
-    /// Of each row's last token, `[rows, vocab_size]`.
+    /// Of each row's last tokens, as many as are wanted, `[n, vocab_size]`.
     pub logits: Vec<f32>,
     state: State,
     outcome: Option<Outcome>,
@@ -67,7 +67,8 @@ struct Part {
     session: SessionId,
     row: usize,
     tokens: usize,
-    wants_logits: bool,
+    /// Rows of logits that it gives.
+    logits: usize,
 }
 
 /// A step and whose it is.
@@ -148,7 +149,8 @@ impl Scheduler {
         session.state = State::Working;
         session.outcome = None;
         session.cancel = cancel.clone();
-        session.logits.resize(session.rows.len() * vocab_size, 0.0);
+        let wanted: usize = session.rows.iter().map(Row::wanted).sum();
+        session.logits.resize(wanted * vocab_size, 0.0);
     }
 
     /// How the submitted work ended, once: `Ok(false)` when cancelled.
@@ -254,9 +256,8 @@ impl Scheduler {
         }
         self.occupy(id, row, tokens, &mut plan.step);
         let row_of = &self.sessions[&id].rows[row];
-        let wants_logits = tokens == row_of.pending();
-        plan.step.push(row_of, tokens, wants_logits);
-        plan.parts.push(Part { session: id, row, tokens, wants_logits });
+        let logits = plan.step.push(row_of, tokens, self.limits.block_tokens);
+        plan.parts.push(Part { session: id, row, tokens, logits });
         tokens
     }
 
@@ -361,24 +362,25 @@ impl Scheduler {
     /// Takes note of a step that was run.
     pub(crate) fn done(&mut self, plan: &Plan, logits: &[f32]) {
         let (size, vocab_size) = (self.limits.block_tokens, self.limits.vocab_size);
-        let mut logits = logits.chunks_exact(vocab_size);
+        let mut logits = logits;
         for part in &plan.parts {
             let step = self.counts.steps;
             self.counts.run += part.tokens as u64;
-            let new = part.wants_logits.then(|| logits.next()).flatten();
+            let (new, rest) = logits.split_at(part.logits * vocab_size);
+            logits = rest;
             // It may have been closed meanwhile.
             let Some(session) = self.sessions.get_mut(&part.session) else { continue };
             session.served = step;
+            let before: usize = session.rows[..part.row].iter().map(Row::wanted).sum();
             let row = &mut session.rows[part.row];
+            let (_, place) = row.wanted_of(part.tokens);
             let full = row.computed / size;
             row.computed += part.tokens;
             for index in full..row.computed / size {
                 let hash = row.hash(index, size);
                 self.pool.publish(row.blocks[index], hash);
             }
-            if let Some(new) = new {
-                session.logits[part.row * vocab_size..][..vocab_size].copy_from_slice(new);
-            }
+            session.logits[(before + place) * vocab_size..][..new.len()].copy_from_slice(new);
             if session.pending() == 0 {
                 session.state = State::Deciding;
                 session.outcome = Some(Ok(true));

@@ -66,14 +66,16 @@ impl PagedModel for ScriptedModel {
             return Err(Error::OpenVino { action: "run the model".to_owned(), message: "poison".to_owned() });
         }
         self.logits.clear();
-        let mut wanted = step.logits_indices.iter().peekable();
-        for row in 0..step.past_lens.len() {
-            let bounds = |begins: &[i32]| begins[row] as usize..begins[row + 1] as usize;
-            let tokens = bounds(&step.subsequence_begins);
-            let blocks = &step.block_indices[bounds(&step.block_indices_begins)];
-            let slot = |i: usize| blocks[i / size] as usize * size + i % size;
+        let bounds = |begins: &[i32], row: usize| begins[row] as usize..begins[row + 1] as usize;
+        let slot = |row: usize, i: usize| {
+            let blocks = &step.block_indices[bounds(&step.block_indices_begins, row)];
+            blocks[i / size] as usize * size + i % size
+        };
+        let sequences = 0..step.past_lens.len();
+        // As OpenVINO does: all of the cache is written before any of it is read.
+        for row in sequences.clone() {
             let past = step.past_lens[row] as usize;
-            for (i, token) in tokens.clone().enumerate() {
+            for (i, token) in bounds(&step.subsequence_begins, row).enumerate() {
                 let placed = step.placed.iter().find(|p| (p.start..p.start + p.n).contains(&token));
                 let embedding = placed.map_or(0, |p| {
                     let mut values = [0.0; 1];
@@ -81,14 +83,19 @@ impl PagedModel for ScriptedModel {
                     values[0].to_bits()
                 });
                 let positions = [0, 1, 2].map(|axis: usize| step.positions[axis][token]);
-                self.slots[slot(past + i)] = Some((step.ids[token], positions, embedding));
+                self.slots[slot(row, past + i)] = Some((step.ids[token], positions, embedding));
             }
-            if wanted.next_if(|w| tokens.contains(&(**w as usize))).is_some() {
-                let context =
-                    (0..past + tokens.len()).map(|i| self.slots[slot(i)].expect("a slot was written"));
+        }
+        let mut wanted = step.logits_indices.iter().map(|token| *token as usize).peekable();
+        for row in sequences {
+            let tokens = bounds(&step.subsequence_begins, row);
+            while let Some(token) = wanted.next_if(|token| tokens.contains(token)) {
+                let end = step.past_lens[row] as usize + token - tokens.start + 1;
+                let context = (0..end).map(|i| self.slots[slot(row, i)].expect("a slot was written"));
                 self.logits.extend(logits(context));
             }
         }
+        assert_eq!(wanted.next(), None, "logits of no sequence's token");
         Ok(&self.logits)
     }
 }

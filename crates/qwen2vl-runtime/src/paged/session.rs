@@ -231,6 +231,25 @@ impl LanguageSession for PagedSession<'_> {
         Ok(&mut self.logits)
     }
 
+    fn verifies(&self) -> bool {
+        true
+    }
+
+    fn verify(&mut self, tokens: &[TokenId], guessed: usize, position: i64) -> Result<&mut [f32], Error> {
+        self.rows(|rows, _| {
+            if rows.len() != 1 || guessed >= tokens.len() {
+                return Err(Error::Rows { parents: vec![0], tokens: tokens.len(), rows: rows.len() });
+            }
+            rows[0].push(tokens, position);
+            rows[0].wanted_before = guessed;
+            Ok(())
+        })?;
+        let done = self.run(&CancelToken::new());
+        self.rows(|rows, _| rows[0].wanted_before = 0);
+        done?;
+        Ok(&mut self.logits)
+    }
+
     fn past_tokens(&self) -> usize {
         let mut state = self.engine.lock();
         let (session, _) = state.scheduler.session(self.id);

@@ -43,6 +43,15 @@ impl Checked<'_> {
         assert_eq!(logits, self.rows.iter().flat_map(|row| expected(row)).collect::<Vec<_>>());
     }
 
+    fn verify(&mut self, tokens: &[TokenId], guessed: usize) {
+        let before = self.rows[0].len();
+        self.rows[0].extend(tokens);
+        let logits = self.session.verify(tokens, guessed, before as i64).unwrap();
+        let first = before + tokens.len() - guessed;
+        let want = (first..=self.rows[0].len()).flat_map(|n| expected(&self.rows[0][..n]));
+        assert_eq!(logits, want.collect::<Vec<_>>());
+    }
+
     fn rewind(&mut self, len: usize) {
         self.session.rewind(len);
         self.rows.truncate(1);
@@ -73,6 +82,14 @@ fn wander(engine: &PagedEngine, seed: u64, rounds: usize) {
                     let more = rng.random_range(1..20);
                     let more = tokens(&mut rng, more);
                     checked.prefill(&more);
+                }
+                1..4 if checked.rows.len() == 1 => {
+                    let n = rng.random_range(1..40);
+                    let guessed = rng.random_range(0..n);
+                    let new = tokens(&mut rng, n);
+                    checked.verify(&new, guessed);
+                    let len = checked.rows[0].len() - rng.random_range(0..=guessed);
+                    checked.rewind(len);
                 }
                 _ => {
                     let (children, n) = (rng.random_range(1..4), rng.random_range(1..4));

@@ -7,5 +7,6 @@ mod demo;
 mod demo_model;
 mod fake_model;
 mod forms;
+mod prompt_lookup;
 mod score;
 mod scripted;

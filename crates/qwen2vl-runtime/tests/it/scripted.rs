@@ -80,6 +80,21 @@ impl LanguageSession for Hashed {
         Ok(self.compute())
     }
 
+    fn verifies(&self) -> bool {
+        true
+    }
+
+    fn verify(&mut self, tokens: &[u32], guessed: usize, position: i64) -> Result<&mut [f32], Error> {
+        assert_eq!(position, self.past_tokens() as i64 + self.rope_delta);
+        assert!(self.rows.len() == 1 && guessed > 0 && guessed < tokens.len());
+        self.rows[0].extend(tokens);
+        self.steps += 1;
+        let row = &self.rows[0];
+        let rows = (row.len() - guessed..=row.len()).map(|len| logits(self.seed, &row[..len]));
+        self.logits = rows.collect::<Vec<_>>().concat();
+        Ok(&mut self.logits)
+    }
+
     fn past_tokens(&self) -> usize {
         self.rows.first().map_or(0, Vec::len)
     }
