@@ -19,6 +19,11 @@ impl Kernels {
         is_supported()
     }
 
+    /// Threads that work.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
     /// On so many threads; `None` where the processor has not what they need.
     pub fn new(threads: usize) -> Option<Self> {
         is_supported().then(|| Self { pool: Pool::new(threads), scratch: Mutex::default() })

@@ -57,7 +57,7 @@ impl Prepared {
             }
             let found = match peer {
                 Peer::Genai => prepared.genai(args.quick, work),
-                Peer::Llamacpp => llamacpp(hf.as_deref(), args.quick, work),
+                Peer::Llamacpp => prepared.llamacpp(hf.as_deref(), args.quick, work),
                 // It has a table of its own.
                 Peer::Hf => continue,
             };
@@ -93,22 +93,33 @@ impl Prepared {
         let large = self.large.as_deref().map(of).transpose()?;
         Ok(Some(PreparedPeer { peer: Peer::Genai, script, demo, large }))
     }
-}
 
-fn llamacpp(hf: Option<&Path>, quick: bool, work: &Path) -> Result<Option<PreparedPeer>> {
-    let Some(script) = PythonPeer::find("llama.cpp", "llamacpp.py") else { return Ok(None) };
-    let of = |model: &Path| {
-        // Built once for all models.
-        let folder = bench_cache()?.join("llama.cpp");
-        prepare(&script, model, &keyed(&folder, "models", model))
-    };
-    let demo = if quick { Some(of(&unpack(DEMO_MODEL_HF, work)?)?) } else { None };
-    let large = match (quick, hf) {
-        (true, _) => None,
-        (false, Some(hf)) => Some(of(&std::path::absolute(hf)?)?),
-        (false, None) => bail!("it needs the model as Hugging Face has it; name its folder with --hf-model"),
-    };
-    Ok(Some(PreparedPeer { peer: Peer::Llamacpp, script, demo, large }))
+    fn llamacpp(&self, hf: Option<&Path>, quick: bool, work: &Path) -> Result<Option<PreparedPeer>> {
+        let Some(script) = PythonPeer::find("llama.cpp", "llamacpp.py") else { return Ok(None) };
+        let of = |model: &Path| {
+            // Built once for all models.
+            let folder = bench_cache()?.join("llama.cpp");
+            prepare(&script, model, &keyed(&folder, "models", model))
+        };
+        let demo = if quick { Some(of(&self.demo_hf(work)?)?) } else { None };
+        let large = match (quick, hf) {
+            (true, _) => None,
+            (false, Some(hf)) => Some(of(&std::path::absolute(hf)?)?),
+            (false, None) => {
+                bail!("it needs the model as Hugging Face has it; name its folder with --hf-model")
+            }
+        };
+        Ok(Some(PreparedPeer { peer: Peer::Llamacpp, script, demo, large }))
+    }
+
+    /// The demo model's checkpoint, whose zip leaves the tokenizer to the export's.
+    fn demo_hf(&self, work: &Path) -> Result<PathBuf> {
+        let folder = unpack(DEMO_MODEL_HF, work)?;
+        let tokenizer = "tokenizer.json";
+        fs::copy(self.demo.join(tokenizer), folder.join(tokenizer))
+            .with_context(|| format!("cannot write {}", folder.join(tokenizer).display()))?;
+        Ok(folder)
+    }
 }
 
 /// A folder for what is made of a model.

@@ -43,15 +43,37 @@ impl PagedCompiler {
         options: &EngineOptions,
     ) -> Result<Arc<Model>, Error> {
         let weights = files.language_model.with_extension("bin");
-        Ok(self.shim.compile(&CompileOptions {
-            xml: text(&files.language_model)?,
-            weights: text(&weights)?,
-            device: &options.device,
-            properties: &properties(options, config),
-            paged: true,
-            kernels: self.kernels.clone(),
-        })?)
+        let compile = |kernels: Option<Arc<Kernels>>| {
+            let mut properties = properties(options, config);
+            if let Some(kernels) = &kernels {
+                set_threads(&mut properties, kernels.threads());
+            }
+            self.shim
+                .compile(&CompileOptions {
+                    xml: text(&files.language_model)?,
+                    weights: text(&weights)?,
+                    device: &options.device,
+                    properties: &properties,
+                    paged: true,
+                    kernels,
+                })
+                .map_err(Error::from)
+        };
+        let model = compile(self.kernels.clone())?;
+        if self.kernels.is_some() && model.replaced() == 0 {
+            // No product is ours: all threads are OpenVINO's.
+            return compile(None);
+        }
+        Ok(model)
     }
+}
+
+/// Half of the threads for what is left to OpenVINO beside our products: its threads look for work after each operation, and
+/// with all of them a token takes 7 % longer, while prompts of 2,500 tokens are 5 % faster (two cores).
+fn set_threads(properties: &mut Vec<(&'static str, String)>, threads: usize) {
+    const KEY: &str = "INFERENCE_NUM_THREADS";
+    properties.retain(|(key, _)| *key != KEY);
+    properties.push((KEY, threads.div_ceil(2).to_string()));
 }
 
 impl PagedLanguageModel {
