@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use qwen2vl_kernels::{Kind, Pool, Scratch, Weights, is_supported, multiply};
+use qwen2vl_kernels::{Kind, Pool, Product, Scratch, Weights, is_supported, multiply};
 
 struct Made {
     kind: Kind,
@@ -42,7 +42,8 @@ fn run(name: &str, made: &[Made], m: usize, rounds: usize, pool: &Pool) {
         let started = Instant::now();
         for w in made {
             let (n, k, _) = w.shape;
-            multiply(&x[..m * k], &w.weights(), &mut out[..m * n], scratch, pool);
+            let (weights, out) = (w.weights(), &mut out[..m * n]);
+            multiply(&x[..m * k], &mut [Product::new(&weights, out)], scratch, pool);
         }
         started.elapsed().as_secs_f64()
     };

@@ -23,9 +23,6 @@ pub(crate) const PER_ROW: u8 = 0;
 pub(crate) const PER_BLOCK: u8 = 1;
 pub(crate) const WITHIN_BLOCK: u8 = 2;
 
-/// Bytes between scales that are used and those fetched meanwhile.
-const SCALES_AHEAD: usize = 1024;
-
 /// Quantized activations of one row.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
@@ -82,15 +79,21 @@ fn sums(v: &[__m512; 16]) -> [f32; 16] {
     sums
 }
 
-/// Results of `R` rows of weights by `T` rows of activations, row by row; `R * T` is 16. What lies `ahead` bytes after the
-/// weights is fetched meanwhile.
+/// Results of `R` rows of weights by `T` rows of activations, row by row; `R * T` is 16. Weights are read block by block
+/// `ACROSS` the rows, or row by row. What lies `ahead` bytes after them is fetched meanwhile.
 ///
 /// # Safety
 ///
 /// The processor is supported; all pointers are valid for `blocks` blocks of the kind and layout of scales.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(crate) unsafe fn tile<const R: usize, const T: usize, const KIND: u8, const SCALES: u8>(
+pub(crate) unsafe fn tile<
+    const R: usize,
+    const T: usize,
+    const KIND: u8,
+    const SCALES: u8,
+    const ACROSS: bool,
+>(
     panel: &Panel<R>,
     rows: &[Row; T],
     blocks: usize,
@@ -99,12 +102,10 @@ pub(crate) unsafe fn tile<const R: usize, const T: usize, const KIND: u8, const 
     let mut acc = [[_mm512_setzero_ps(); T]; R];
     let low = _mm512_set1_epi8(15);
     let sign = _mm512_set1_epi8(-128);
-    // One row of activations is bound by memory, which is read best in its order; for more, what is read of them is used
-    // for all rows of weights.
-    let (outer, inner) = if T == 1 { (R, blocks) } else { (blocks, R) };
+    let (outer, inner) = if ACROSS { (blocks, R) } else { (R, blocks) };
     for outer in 0..outer {
         for inner in 0..inner {
-            let (r, block) = if T == 1 { (outer, inner) } else { (inner, outer) };
+            let (r, block) = if ACROSS { (inner, outer) } else { (outer, inner) };
             // SAFETY: the caller vouches for the pointers.
             let (first, second) = unsafe {
                 if KIND == Kind::U4 as u8 {
@@ -209,7 +210,8 @@ pub(crate) unsafe fn scales_of_rows(
     }
 }
 
-/// Scales of 16 blocks or fewer, from f16, and those times the zero points of 4 bits.
+/// Scales of 16 blocks or fewer, from f16, and those times the zero points of 4 bits. The scales that lie `ahead` bytes
+/// after these are fetched meanwhile.
 ///
 /// # Safety
 ///
@@ -221,14 +223,15 @@ pub(crate) unsafe fn scales_of_blocks(
     scales: *const u8,
     points: *const u8,
     n: usize,
+    ahead: usize,
     out: *mut f32,
     zeros: *mut f32,
 ) {
     let mask = ((1u32 << n) - 1) as u16;
     // SAFETY: masked lanes are not read; the outputs have room.
     unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(scales.wrapping_add(SCALES_AHEAD).cast());
-        _mm_prefetch::<_MM_HINT_T0>(points.wrapping_add(SCALES_AHEAD / 4).cast());
+        _mm_prefetch::<_MM_HINT_T0>(scales.wrapping_add(ahead).cast());
+        _mm_prefetch::<_MM_HINT_T0>(points.wrapping_add(ahead / 4).cast());
         let scales = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, scales.cast()));
         let bytes = ((1u32 << n.div_ceil(2)) - 1) as u16;
         let packed = _mm_maskz_loadu_epi8(bytes, points.cast());
@@ -238,6 +241,53 @@ pub(crate) unsafe fn scales_of_blocks(
         _mm512_storeu_ps(out, scales);
         _mm512_storeu_ps(zeros, _mm512_maskz_mul_ps(mask, scales, points));
     }
+}
+
+/// Each value plus its bias, then `y * sigmoid(beta * y)`, then times its factor; what is `None` is left out.
+///
+/// # Panics
+///
+/// If lengths differ.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) fn finish(out: &mut [f32], bias: Option<&[f32]>, beta: Option<f32>, factors: Option<&[f32]>) {
+    let same = |other: Option<&[f32]>| other.is_none_or(|other| other.len() == out.len());
+    assert!(same(bias) && same(factors), "lengths differ");
+    for i in (0..out.len()).step_by(LANES) {
+        let mask = ((1u32 << LANES.min(out.len() - i)) - 1) as u16;
+        // SAFETY: masked lanes are neither read nor written.
+        let at = |values: &[f32]| unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr().add(i)) };
+        let mut y = at(out);
+        if let Some(bias) = bias {
+            y = _mm512_add_ps(y, at(bias));
+        }
+        if let Some(beta) = beta {
+            let e = exp(_mm512_mul_ps(y, _mm512_set1_ps(-beta)));
+            y = _mm512_div_ps(y, _mm512_add_ps(e, _mm512_set1_ps(1.0)));
+        }
+        if let Some(factors) = factors {
+            y = _mm512_mul_ps(y, at(factors));
+        }
+        // SAFETY: as above.
+        unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr().add(i), mask, y) };
+    }
+}
+
+/// e to the power of each, within 2 units of the last place; the reduction and polynomial are those of Cephes' expf.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn exp(x: __m512) -> __m512 {
+    // Beyond, results are 0 or infinite anyway.
+    let x = _mm512_min_ps(_mm512_set1_ps(100.0), _mm512_max_ps(_mm512_set1_ps(-150.0), x));
+    let n = _mm512_roundscale_ps::<0>(_mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E)));
+    let x = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693_359_4), x);
+    let x = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.121_944_4e-4), x);
+    let mut p = _mm512_set1_ps(1.987_569_1e-4);
+    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(c));
+    }
+    let p = _mm512_fmadd_ps(_mm512_mul_ps(p, x), x, _mm512_add_ps(x, _mm512_set1_ps(1.0)));
+    _mm512_scalef_ps(p, n)
 }
 
 /// As [`crate::activations::quantize`], to the bit.

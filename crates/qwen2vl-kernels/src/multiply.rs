@@ -2,7 +2,7 @@
 
 use crate::activations::Activations;
 use crate::pool::Pool;
-use crate::weights::Weights;
+use crate::weights::{Kind, Weights};
 
 /// Memory that calls use one after the other.
 #[derive(Debug, Default)]
@@ -18,20 +18,55 @@ pub fn is_supported() -> bool {
     false
 }
 
-/// `out [m, n] = x [m, k] * weightsᵀ`.
+/// A product of rows with weights, and what is done with its results: `out [m, n] = f(x [m, k] * weightsᵀ + bias)`, times `x *
+/// timesᵀ` where that is there.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// `[n, k]`.
+    pub weights: &'a Weights<'a>,
+    /// Added to each row, `[n]`.
+    pub bias: Option<&'a [f32]>,
+    /// `f(y) = y * sigmoid(beta * y)`: SiLU with 1, quick GELU with 1.702. `None` is `f(y) = y`.
+    pub beta: Option<f32>,
+    /// Weights of the same shape and kind, whose product the result is multiplied with, as in a gated MLP.
+    pub times: Option<&'a Weights<'a>>,
+    /// `[m, n]`.
+    pub out: &'a mut [f32],
+}
+
+impl<'a> Product<'a> {
+    /// The product alone.
+    pub fn new(weights: &'a Weights<'a>, out: &'a mut [f32]) -> Self {
+        Self { weights, bias: None, beta: None, times: None, out }
+    }
+
+    /// Whether its lengths fit `m` rows, and its weights those that the rows were quantized for.
+    fn fits(&self, m: usize, first: &Weights<'_>) -> bool {
+        let same = |w: &Weights<'_>| w.k == first.k && (w.kind == Kind::U4) == (first.kind == Kind::U4);
+        let times = self.times.is_none_or(|w| {
+            w.n == self.weights.n && w.kind == self.weights.kind && w.group == self.weights.group && same(w)
+        });
+        let bias = self.bias.is_none_or(|bias| bias.len() == self.weights.n);
+        self.out.len() == m * self.weights.n && same(self.weights) && times && bias
+    }
+}
+
+/// Computes products of the same rows `x [m, k]`, which are quantized once for all of them.
 ///
 /// # Panics
 ///
-/// If the lengths do not fit the weights, or the processor is not supported.
-pub fn multiply(x: &[f32], weights: &Weights<'_>, out: &mut [f32], scratch: &mut Scratch, pool: &Pool) {
-    let m = x.len() / weights.k;
-    assert!(x.len() == m * weights.k && out.len() == m * weights.n, "lengths do not fit the weights");
+/// If the lengths do not fit the weights, weights of 4 bits and of 8 are mixed, or the processor is not supported.
+pub fn multiply(x: &[f32], products: &mut [Product<'_>], scratch: &mut Scratch, pool: &Pool) {
+    let Some(first) = products.first().map(|p| p.weights) else { return };
+    let m = x.len() / first.k;
+    let fits = x.len() == m * first.k && products.iter().all(|p| p.fits(m, first));
+    assert!(fits, "lengths do not fit the weights");
     assert!(is_supported(), "this processor has no AVX-512 VNNI");
     if m == 0 {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    x86::multiply(x, weights, out, m, &mut scratch.activations, pool);
+    x86::multiply(x, products, m, &mut scratch.activations, pool);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -39,7 +74,7 @@ mod x86 {
     use std::ptr;
     use std::sync::Mutex;
 
-    use super::{Activations, Pool, Weights};
+    use super::{Activations, Pool, Product, Weights};
     use crate::BLOCK;
     use crate::activations::{LANES, RowMut, padded};
     use crate::avx512::{self, PER_BLOCK, PER_ROW, Panel, Row, WITHIN_BLOCK};
@@ -53,38 +88,85 @@ mod x86 {
 
     /// Bytes between what is computed of a row and what is fetched meanwhile; where several rows of weights are used
     /// together, it is the next panel that is fetched.
-    const AHEAD: usize = 4096;
+    const AHEAD: usize = 2048;
+
+    /// The least bytes between scales that are used and those fetched meanwhile, which are of the next panel.
+    const SCALES_AHEAD: usize = 1024;
+
+    /// Bytes of a page of memory, within which the processor fetches ahead by itself.
+    const PAGE: usize = 4096;
 
     /// Bytes of weights of a share of the work: less is not worth waking another thread.
     const SHARE_BYTES: usize = 48 << 10;
 
-    /// Where threads write their results, each its own columns.
-    struct Out(*mut f32);
+    /// Rows of weights of a gated product whose two factors are computed one after the other, in prompts: what they give
+    /// stays in the second-level cache.
+    const GATED_ROWS: usize = 4 * PANEL;
+
+    /// Rows of activations of a step: weights are read once, in long runs.
+    const STEP_ROWS: usize = 32;
+
+    /// Results of some columns.
+    #[derive(Clone, Copy)]
+    struct Out {
+        /// The first column of the first row.
+        data: *mut f32,
+        /// Columns from one row to the next.
+        stride: usize,
+    }
+
+    /// One of the products, shared by the threads.
+    struct Job<'a> {
+        weights: &'a Weights<'a>,
+        times: Option<&'a Weights<'a>>,
+        bias: Option<&'a [f32]>,
+        beta: Option<f32>,
+        activations: &'a Activations,
+        m: usize,
+        out: Out,
+        /// Panels of a share, and shares.
+        share: usize,
+        shares: usize,
+    }
 
     // SAFETY: no two threads write the same element.
-    unsafe impl Sync for Out {}
+    unsafe impl Sync for Job<'_> {}
 
     pub fn multiply(
         x: &[f32],
-        weights: &Weights<'_>,
-        out: &mut [f32],
+        products: &mut [Product<'_>],
         m: usize,
         activations: &mut Activations,
         pool: &Pool,
     ) {
+        let weights = products[0].weights;
         activations.resize(m, weights.k);
         quantize(x, weights, activations, pool);
-        let out = Out(out.as_mut_ptr());
-        let row_bytes = weights.kind.bytes(weights.k);
-        let panels = weights.n.div_ceil(PANEL);
-        // Enough shares that a slow core does not keep the others waiting, none too small.
-        let least = SHARE_BYTES.div_ceil(row_bytes * PANEL * m.min(8));
-        let share = (panels / (pool.threads() * 8)).max(least).max(1);
-        let job = Job { weights, activations, m, out: &out };
-        pool.run(panels.div_ceil(share), &|i| {
-            let rows = i * share * PANEL..((i + 1) * share * PANEL).min(weights.n);
-            // SAFETY: `multiply` has asked whether the processor is supported.
-            unsafe { job.run(rows) };
+        let factors = |p: &Product<'_>| 1 + usize::from(p.times.is_some());
+        let panels: usize = products.iter().map(|p| p.weights.n.div_ceil(PANEL) * factors(p)).sum();
+        let jobs: Vec<Job<'_>> = products
+            .iter_mut()
+            .map(|product| {
+                let factors = factors(product);
+                let Product { weights, bias, beta, times, ref mut out } = *product;
+                // Enough shares that a slow core does not keep the others waiting, none too small.
+                let row_bytes = weights.kind.bytes(weights.k);
+                let least = SHARE_BYTES.div_ceil(row_bytes * PANEL * m.min(8));
+                let share = (panels / (pool.threads() * 8)).max(least).div_ceil(factors).max(1);
+                let shares = weights.n.div_ceil(PANEL).div_ceil(share);
+                let out = Out { data: out.as_mut_ptr(), stride: weights.n };
+                Job { weights, times, bias, beta, activations, m, out, share, shares }
+            })
+            .collect();
+        pool.run(jobs.iter().map(|job| job.shares).sum(), &|mut i| {
+            for job in &jobs {
+                if i < job.shares {
+                    let rows = i * job.share * PANEL..((i + 1) * job.share * PANEL).min(job.weights.n);
+                    // SAFETY: `multiply` has asked whether the processor is supported.
+                    return unsafe { job.run(rows) };
+                }
+                i -= job.shares;
+            }
         });
     }
 
@@ -105,13 +187,6 @@ mod x86 {
                 row.lock().ok().and_then(|mut row| row.take()).into_iter().for_each(each);
             }
         });
-    }
-
-    struct Job<'a> {
-        weights: &'a Weights<'a>,
-        activations: &'a Activations,
-        m: usize,
-        out: &'a Out,
     }
 
     impl Job<'_> {
@@ -143,32 +218,93 @@ mod x86 {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
         fn run_as<const KIND: u8, const SCALES: u8>(&self, rows: std::ops::Range<usize>) {
             let mut scales = Scales::new::<SCALES>(self.weights);
+            let at_once = if self.times.is_none() || self.m <= STEP_ROWS { rows.len() } else { GATED_ROWS };
             let tokens = (TOKEN_BYTES / self.weights.k).max(16) / 4 * 4;
+            let mut factors = vec![0.0; if self.times.is_some() { tokens.min(self.m) * at_once } else { 0 }];
             for first in (0..self.m).step_by(tokens) {
                 let tokens = first..(first + tokens).min(self.m);
-                for panel in rows.clone().step_by(PANEL) {
-                    let n = PANEL.min(rows.end - panel);
-                    scales.fill::<SCALES>(self.weights, panel, n);
-                    match tokens.len() {
-                        1 => self.tiles::<16, 1, KIND, SCALES>(panel, n, tokens.clone(), &scales),
-                        2 => self.tiles::<8, 2, KIND, SCALES>(panel, n, tokens.clone(), &scales),
-                        _ => self.tiles::<4, 4, KIND, SCALES>(panel, n, tokens.clone(), &scales),
+                for first in rows.clone().step_by(at_once) {
+                    let rows = first..(first + at_once).min(rows.end);
+                    // SAFETY: the columns of these rows are this call's.
+                    let data = unsafe { self.out.data.add(tokens.start * self.out.stride + rows.start) };
+                    let out = Out { data, ..self.out };
+                    self.factor::<KIND, SCALES>(self.weights, rows.clone(), tokens.clone(), out, &mut scales);
+                    if let Some(times) = self.times {
+                        let out = Out { data: factors.as_mut_ptr(), stride: at_once };
+                        self.factor::<KIND, SCALES>(times, rows.clone(), tokens.clone(), out, &mut scales);
                     }
+                    let factors = self.times.map(|_| (&factors[..], at_once));
+                    self.finish(rows, tokens.clone(), factors);
                 }
             }
         }
 
-        /// Computes `n` columns from `first` on for some rows of activations.
+        /// Computes the product with some rows of weights, for some rows of activations.
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-        fn tiles<const R: usize, const T: usize, const KIND: u8, const SCALES: u8>(
+        fn factor<const KIND: u8, const SCALES: u8>(
             &self,
-            first: usize,
-            n: usize,
+            w: &Weights<'_>,
+            rows: std::ops::Range<usize>,
             tokens: std::ops::Range<usize>,
+            out: Out,
+            scales: &mut Scales,
+        ) {
+            for panel in rows.clone().step_by(PANEL) {
+                let n = PANEL.min(rows.end - panel);
+                scales.fill::<SCALES>(w, panel, n);
+                // SAFETY: as the caller's.
+                let out = Out { data: unsafe { out.data.add(panel - rows.start) }, ..out };
+                let panel = (panel, n);
+                let tokens = tokens.clone();
+                // Few rows of activations are bound by memory, which is read best in its order, or in several pages at once.
+                // For more, what is read of them is used for all rows of weights.
+                let across = w.kind.bytes(w.k) >= PAGE;
+                match (tokens.len(), across) {
+                    (1, false) => self.tiles::<16, 1, KIND, SCALES, false>(w, panel, tokens, out, scales),
+                    (1, true) => self.tiles::<16, 1, KIND, SCALES, true>(w, panel, tokens, out, scales),
+                    (2, false) => self.tiles::<8, 2, KIND, SCALES, false>(w, panel, tokens, out, scales),
+                    (2, true) => self.tiles::<8, 2, KIND, SCALES, true>(w, panel, tokens, out, scales),
+                    _ => self.tiles::<4, 4, KIND, SCALES, true>(w, panel, tokens, out, scales),
+                }
+            }
+        }
+
+        /// Does to results what comes behind the product.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+        fn finish(
+            &self,
+            rows: std::ops::Range<usize>,
+            tokens: std::ops::Range<usize>,
+            factors: Option<(&[f32], usize)>,
+        ) {
+            if self.bias.is_none() && self.beta.is_none() && factors.is_none() {
+                return;
+            }
+            for (i, token) in tokens.enumerate() {
+                // SAFETY: the columns of these rows are this call's.
+                let out = unsafe {
+                    let first = self.out.data.add(token * self.out.stride + rows.start);
+                    std::slice::from_raw_parts_mut(first, rows.len())
+                };
+                let bias = self.bias.map(|bias| &bias[rows.clone()]);
+                let factors = factors.map(|(factors, stride)| &factors[i * stride..][..rows.len()]);
+                avx512::finish(out, bias, self.beta, factors);
+            }
+        }
+
+        /// Computes `n` rows of weights from `first` on for some rows of activations.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+        fn tiles<const R: usize, const T: usize, const KIND: u8, const SCALES: u8, const ACROSS: bool>(
+            &self,
+            weights: &Weights<'_>,
+            (first, n): (usize, usize),
+            tokens: std::ops::Range<usize>,
+            out: Out,
             scales: &Scales,
         ) {
-            let weights = self.weights;
             let blocks = weights.k / BLOCK;
             let row_bytes = weights.kind.bytes(weights.k);
             // Rows past the end are computed as the last one, and not written.
@@ -191,19 +327,20 @@ mod x86 {
                 }
                 // The first of them meet weights that are still in memory.
                 let ahead = match t == tokens.start {
-                    true if T == 1 => AHEAD,
+                    true if !ACROSS => AHEAD,
                     true => row_bytes * PANEL,
                     false => 0,
                 };
                 for r in (0..n).step_by(R) {
                     let panel = panel_at(r);
                     // SAFETY: rows, scales and activations have all their blocks.
-                    let sums = unsafe { avx512::tile::<R, T, KIND, SCALES>(&panel, &rows, blocks, ahead) };
+                    let sums =
+                        unsafe { avx512::tile::<R, T, KIND, SCALES, ACROSS>(&panel, &rows, blocks, ahead) };
                     for (i, sum) in sums.iter().enumerate() {
                         let (row, token) = (r + i / T, t + i % T);
                         if row < n && token < tokens.end {
-                            // SAFETY: within `[m, n]`; the column is this call's.
-                            unsafe { *self.out.0.add(token * weights.n + first + row) = *sum };
+                            // SAFETY: within the caller's rows and columns.
+                            unsafe { *out.data.add((token - tokens.start) * out.stride + row) = *sum };
                         }
                     }
                 }
@@ -327,6 +464,7 @@ mod x86 {
                         of_scales[chunk * 2..].as_ptr(),
                         points[chunk / 2..].as_ptr(),
                         n,
+                        (PANEL * groups * 2).max(SCALES_AHEAD),
                         scales[chunk..].as_mut_ptr(),
                         zeros[chunk..].as_mut_ptr(),
                     );

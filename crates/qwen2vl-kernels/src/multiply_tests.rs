@@ -61,6 +61,10 @@ fn activations(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
     (0..n).map(|i| rng.random_range(-1.0..1.0f32) * if i % 97 == 0 { 30.0 } else { 1.0 }).collect()
 }
 
+fn product(x: &[f32], weights: &Weights<'_>, out: &mut [f32], scratch: &mut Scratch, pool: &Pool) {
+    multiply(x, &mut [Product::new(weights, out)], scratch, pool);
+}
+
 const SHAPES: [(Kind, (usize, usize, usize), bool); 10] = [
     (Kind::U4, (48, 1536, 128), true),
     (Kind::U4, (37, 384, 128), true),
@@ -88,7 +92,7 @@ fn products_are_as_good_as_8_bits_allow() {
         for m in [1, 2, 3, 5, 17] {
             let x = activations(&mut rng, m * k);
             let mut out = vec![f32::NAN; m * n];
-            multiply(&x, &made.weights(), &mut out, &mut scratch, &pool);
+            product(&x, &made.weights(), &mut out, &mut scratch, &pool);
             let (mut error, mut size) = (0.0, 0.0);
             for (i, got) in out.iter().enumerate() {
                 let (x, w) = (&x[i / n * k..][..k], &dense[i % n * k..][..k]);
@@ -135,11 +139,11 @@ fn a_row_is_the_same_alone_on_any_number_of_threads() {
         let (n, k, _) = shape;
         let x = activations(&mut rng, 70 * k);
         let mut all = vec![0.0; 70 * n];
-        multiply(&x, &made.weights(), &mut all, &mut scratch, &pools[1]);
+        product(&x, &made.weights(), &mut all, &mut scratch, &pools[1]);
         for (m, pool) in [(1, 0), (2, 1), (3, 2), (7, 0), (70, 2)].map(|(m, pool)| (m, &pools[pool])) {
             let first = 70 - m;
             let mut out = vec![0.0; m * n];
-            multiply(&x[first * k..], &made.weights(), &mut out, &mut scratch, pool);
+            product(&x[first * k..], &made.weights(), &mut out, &mut scratch, pool);
             assert!(out == all[first * n..], "{kind:?} {shape:?}, {m} rows");
         }
     }
@@ -180,8 +184,80 @@ fn what_is_not_finite_shows_in_its_row_alone() {
     let mut x = activations(&mut rng, 3 * 256);
     x[256 + 200] = f32::INFINITY;
     let mut out = vec![0.0; 96];
-    multiply(&x, &made.weights(), &mut out, &mut Scratch::default(), &Pool::new(2));
+    product(&x, &made.weights(), &mut out, &mut Scratch::default(), &Pool::new(2));
     assert!(out[32..64].iter().all(|v| v.is_nan()));
     assert!(out[..32].iter().chain(&out[64..]).all(|v| v.is_finite()));
-    multiply(&[], &made.weights(), &mut [], &mut Scratch::default(), &Pool::new(1));
+    product(&[], &made.weights(), &mut [], &mut Scratch::default(), &Pool::new(1));
+}
+
+#[test]
+fn products_of_the_same_rows_are_those_of_each_and_what_comes_behind_is_done() {
+    if !is_supported() {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut scratch = Scratch::default();
+    for (kind, k, group) in
+        [(Kind::U4, 1536, 128), (Kind::U4, 128, 32), (Kind::U8, 256, 256), (Kind::I8, 1280, 1280)]
+    {
+        let made = [40, 23, 200, 200].map(|n| Made::new(&mut rng, kind, (n, k, group), true));
+        let bias: Vec<f32> = (0..23).map(|_| rng.random_range(-2.0..2.0)).collect();
+        for (m, threads) in [(1, 1), (1, 3), (2, 2), (5, 2), (33, 3), (400, 2)] {
+            let pool = Pool::new(threads);
+            let x = activations(&mut rng, m * k);
+            let alone = [0, 1, 2, 3].map(|i: usize| {
+                let mut out = vec![f32::NAN; m * made[i].shape.0];
+                product(&x, &made[i].weights(), &mut out, &mut scratch, &pool);
+                out
+            });
+            let mut outs = [0, 1, 2].map(|i: usize| vec![f32::NAN; m * made[i].shape.0]);
+            let weights = made.each_ref().map(Made::weights);
+            let [a, b, c] = outs.each_mut();
+            let mut products = [
+                Product::new(&weights[0], a),
+                Product { bias: Some(&bias), beta: Some(1.702), ..Product::new(&weights[1], b) },
+                Product { beta: Some(1.0), times: Some(&weights[3]), ..Product::new(&weights[2], c) },
+            ];
+            multiply(&x, &mut products, &mut scratch, &pool);
+            assert!(outs[0] == alone[0], "{kind:?}, {m} rows");
+            let silu = |y: f32, beta: f64| {
+                let y = f64::from(y);
+                y / (1.0 + (-beta * y).exp())
+            };
+            // The exponent is rounded to single precision as well.
+            let near = |got: f32, want: f64| (f64::from(got) - want).abs() <= 1e-5 * want.abs() + 1e-30;
+            for (i, got) in outs[1].iter().enumerate() {
+                let want = silu(alone[1][i] + bias[i % 23], 1.702);
+                assert!(near(*got, want), "{kind:?}, {m} rows, {i}: {got} for {want}");
+            }
+            for (i, got) in outs[2].iter().enumerate() {
+                let want = silu(alone[2][i], 1.0) * f64::from(alone[3][i]);
+                assert!(near(*got, want), "{kind:?}, {m} rows, {i}: {got} for {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    if !is_supported() {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let made = [(Kind::U4, 32), (Kind::U8, 32), (Kind::U4, 48)]
+        .map(|(kind, n)| Made::new(&mut rng, kind, (n, 256, 128), true));
+    let [four, eight, more] = made.each_ref().map(Made::weights);
+    let refused = |mut products: Vec<Product<'_>>| {
+        let run = std::panic::AssertUnwindSafe(|| {
+            multiply(&[0.0; 512], &mut products, &mut Scratch::default(), &Pool::new(1));
+        });
+        std::panic::catch_unwind(run).is_err()
+    };
+    let (mut a, mut b, mut c) = ([0.0; 64], [0.0; 64], [0.0; 63]);
+    assert!(!refused(vec![Product::new(&four, &mut a)]));
+    assert!(refused(vec![Product::new(&four, &mut c)]));
+    assert!(refused(vec![Product::new(&four, &mut a), Product::new(&eight, &mut b)]));
+    assert!(refused(vec![Product { times: Some(&more), ..Product::new(&four, &mut a) }]));
+    assert!(refused(vec![Product { times: Some(&eight), ..Product::new(&four, &mut a) }]));
+    assert!(refused(vec![Product { bias: Some(&[0.0; 31]), ..Product::new(&four, &mut a) }]));
 }

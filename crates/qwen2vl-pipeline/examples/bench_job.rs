@@ -40,6 +40,8 @@ impl Question {
         options.max_new_tokens = Some(self.max_new_tokens);
         options.min_new_tokens = Some(self.max_new_tokens);
         options.max_pixels = max_pixels;
+        // A random model repeats itself; no peer may win or lose by that.
+        options.prompt_lookup_num_tokens = Some(0);
         let request = Request::question(&self.prompt).options(options);
         self.images.iter().fold(request, |request, image| request.image(image.as_str()))
     }

@@ -69,7 +69,7 @@ pub struct RequestOptions {
     /// are the annotation's `alternatives`.
     pub num_return_sequences: Option<usize>,
     /// Prompt lookup: the most tokens guessed from what stood in prompt or answer before and checked in one step; 0 is off.
-    /// The answer is the same, and comes sooner where it repeats what was there.
+    /// The answer is the same, and comes sooner where it repeats what was there. Not set: a few, where they cost nothing.
     pub prompt_lookup_num_tokens: Option<usize>,
     /// The most tokens that have to have stood there before for a guess.
     pub max_matching_ngram_size: Option<usize>,
@@ -192,7 +192,7 @@ impl RequestOptions {
             length_penalty: self.length_penalty.unwrap_or(model.length_penalty),
             early_stopping: self.early_stopping.unwrap_or(model.early_stopping),
             num_return_sequences: self.num_return_sequences.unwrap_or(model.num_return_sequences),
-            prompt_lookup_num_tokens: self.prompt_lookup_num_tokens.unwrap_or(model.prompt_lookup_num_tokens),
+            prompt_lookup_num_tokens: self.prompt_lookup_num_tokens.or(model.prompt_lookup_num_tokens),
             max_matching_ngram_size: self.max_matching_ngram_size.unwrap_or(model.max_matching_ngram_size),
         }
     }

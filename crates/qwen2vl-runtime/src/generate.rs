@@ -58,8 +58,8 @@ pub struct Generation {
 /// Answers a prompt. `on_token` sees every token of the answer as it comes and may end it.
 ///
 /// Tokens that `constraint` forces go into the next step together with the one before them; where log-probabilities are
-/// asked for, they are computed one by one. With `prompt_lookup_num_tokens` the next step also runs a guess at what
-/// follows, and the answer is the same. Of `config`, `num_beams` and `num_return_sequences` are not looked at:
+/// asked for, they are computed one by one. Where `prompt_lookup_num_tokens` allows, the next step also runs a guess at
+/// what follows; the answer is the same. Of `config`, `num_beams` and `num_return_sequences` are not looked at:
 /// [`crate::generate_all`] does.
 ///
 /// # Errors
@@ -191,7 +191,7 @@ impl Answering<'_, '_> {
             }
             let guess = lookup.as_mut().map_or_else(Vec::new, |lookup| {
                 lookup.extend(token_ids);
-                lookup.guess(self.limit - token_ids.len() - 1)
+                lookup.guess(self.limit - token_ids.len() - 1, session.free_guesses())
             });
             let first = token_ids.len();
             let (logits, guess) = self.next_logits(session, &token_ids[run..], run, guess)?;

@@ -63,8 +63,9 @@ pub struct GenerationConfig {
     /// Answers to a prompt, 1 to 64; more than one need `do_sample` among more than one token, or as many beams.
     pub num_return_sequences: usize,
     /// Prompt lookup: the most tokens guessed from what stood in prompt or answer before, which the next step checks, 0 to
-    /// 64; 0 is off. The answer is the same. Unused with beams, and where the engine is stateful.
-    pub prompt_lookup_num_tokens: usize,
+    /// 64; 0 is off. `None` is what costs nothing, see [`crate::LanguageSession::free_guesses`]. The answer is the same.
+    /// Unused with beams, and where the engine is stateful.
+    pub prompt_lookup_num_tokens: Option<usize>,
     /// The most tokens that have to have stood there before for a guess, at least 1.
     pub max_matching_ngram_size: usize,
 }
@@ -93,7 +94,7 @@ impl Default for GenerationConfig {
             length_penalty: 1.0,
             early_stopping: EarlyStopping::Heuristic,
             num_return_sequences: 1,
-            prompt_lookup_num_tokens: 0,
+            prompt_lookup_num_tokens: None,
             max_matching_ngram_size: 2,
         }
     }
@@ -177,7 +178,7 @@ impl GenerationConfig {
             check("min_new_tokens", &self.min_new_tokens, false, allowed)?;
         }
         self.validate_sequences()?;
-        let guessed = self.prompt_lookup_num_tokens;
+        let guessed = self.prompt_lookup_num_tokens.unwrap_or(0);
         check("prompt_lookup_num_tokens", &guessed, guessed <= MOST_ROWS, "0 to 64")?;
         check("max_matching_ngram_size", &0, self.max_matching_ngram_size > 0, "1 or more")?;
         check("max_input_tokens", &0, self.max_input_tokens != Some(0), "1 or more")?;

@@ -74,6 +74,12 @@ pub trait LanguageSession {
         false
     }
 
+    /// Guessed tokens that the next step checks at no cost: a few where nobody else is in the step, since the weights are
+    /// read anyway, and none where the tokens of a step change each other's results in the last digits.
+    fn free_guesses(&self) -> usize {
+        0
+    }
+
     /// Runs tokens in the only row, as [`LanguageSession::decode`] does, and returns the logits after each of the last `1 +
     /// guessed` of them, `[1 + guessed, vocab_size]`: those that one token after the other would give.
     ///

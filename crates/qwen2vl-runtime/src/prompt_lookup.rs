@@ -14,20 +14,25 @@ pub(crate) struct PromptLookup {
     prompt_tokens: usize,
     max_matching_ngram_size: usize,
     most: usize,
+    /// Whether guesses may cost nothing.
+    only_free: bool,
     /// How long the next guess may be: longer after one that came true, shorter after one that did not.
     next: usize,
     stop_token_ids: Vec<TokenId>,
 }
 
 impl PromptLookup {
-    /// `None` where the options have none.
+    /// `None` where the options turn it off.
     pub(crate) fn new(config: &GenerationConfig, prompt: &[TokenId]) -> Option<Self> {
-        (config.prompt_lookup_num_tokens > 0).then(|| Self {
+        // What costs nothing begins with one token: most first guesses are wrong.
+        let (most, next) = config.prompt_lookup_num_tokens.map_or((usize::MAX, 1), |n| (n, n));
+        (most > 0).then(|| Self {
             tokens: prompt.to_vec(),
             prompt_tokens: prompt.len(),
             max_matching_ngram_size: config.max_matching_ngram_size,
-            most: config.prompt_lookup_num_tokens,
-            next: config.prompt_lookup_num_tokens,
+            most,
+            only_free: config.prompt_lookup_num_tokens.is_none(),
+            next,
             stop_token_ids: config.stop_token_ids.clone(),
         })
     }
@@ -38,15 +43,16 @@ impl PromptLookup {
         self.tokens.extend_from_slice(&answer[known..]);
     }
 
-    /// A guess of at most `limit` tokens; none of them ends an answer.
-    pub(crate) fn guess(&self, limit: usize) -> Vec<TokenId> {
+    /// A guess of at most `limit` tokens, of which `free` cost nothing; none of them ends an answer.
+    pub(crate) fn guess(&self, limit: usize, free: usize) -> Vec<TokenId> {
+        let limit = if self.only_free { limit.min(free) } else { limit };
         let guess = continuation(&self.tokens, self.max_matching_ngram_size, self.next.min(limit));
         guess.iter().copied().take_while(|token| !self.stop_token_ids.contains(token)).collect()
     }
 
     /// Takes note of how many tokens of a guess came true, as transformers' heuristic schedule does.
     pub(crate) fn came_true(&mut self, guessed: usize, right: usize) {
-        self.next = if right == guessed { self.most.min(self.next + 2) } else { (self.next - 1).max(1) };
+        self.next = if right == guessed { self.most.min(guessed + 2) } else { (guessed - 1).max(1) };
     }
 }
 
@@ -84,26 +90,39 @@ mod tests {
         assert!(cases.len() >= 300 && cases.iter().filter(|case| !case.guess.is_empty()).count() > 100);
         for case in cases {
             let config = GenerationConfig {
-                prompt_lookup_num_tokens: case.num_tokens,
+                prompt_lookup_num_tokens: Some(case.num_tokens),
                 max_matching_ngram_size: case.ngram_size,
                 stop_token_ids: vec![case.stop_token_id],
                 ..GenerationConfig::default()
             };
             let lookup = PromptLookup::new(&config, &case.tokens).unwrap();
-            assert_eq!(lookup.guess(usize::MAX), case.guess, "{:?}", case.tokens);
-            assert_eq!(lookup.guess(1), case.guess.get(..1).unwrap_or_default());
+            assert_eq!(lookup.guess(usize::MAX, 0), case.guess, "{:?}", case.tokens);
+            assert_eq!(lookup.guess(1, 0), case.guess.get(..1).unwrap_or_default());
         }
     }
 
     #[test]
     fn guesses_get_shorter_when_they_are_wrong_and_longer_again() {
-        let config = GenerationConfig { prompt_lookup_num_tokens: 3, ..GenerationConfig::default() };
+        let config = GenerationConfig { prompt_lookup_num_tokens: Some(3), ..GenerationConfig::default() };
         let mut lookup = PromptLookup::new(&config, &[1, 2, 3, 4, 5, 1, 2]).unwrap();
         let lens = [(3, 0), (2, 1), (1, 0), (1, 0), (1, 1), (3, 3), (3, 3)].map(|(guessed, right)| {
-            assert_eq!(lookup.guess(9).len(), guessed);
+            assert_eq!(lookup.guess(9, 0).len(), guessed);
             lookup.came_true(guessed, right);
             lookup.next
         });
         assert_eq!(lens, [2, 1, 1, 1, 3, 3, 3]);
+    }
+
+    #[test]
+    fn without_an_option_there_is_what_costs_nothing() {
+        let lookup = |prompt_lookup_num_tokens| {
+            let config = GenerationConfig { prompt_lookup_num_tokens, ..GenerationConfig::default() };
+            PromptLookup::new(&config, &[1, 2, 3, 4, 5, 1, 2])
+        };
+        let mut free = lookup(None).unwrap();
+        assert_eq!((free.guess(9, 0).len(), free.guess(9, 3).len()), (0, 1));
+        free.came_true(1, 1);
+        assert_eq!((free.guess(9, 2).len(), free.guess(9, 5).len(), free.guess(1, 5).len()), (2, 3, 1));
+        assert!(lookup(Some(0)).is_none());
     }
 }

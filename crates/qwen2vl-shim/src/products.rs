@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use qwen2vl_kernels::{Kind, Pool, Scratch, Weights, is_supported, multiply};
+use qwen2vl_kernels::{Kind, Pool, Product, Scratch, Weights, is_supported, multiply};
 
 /// Threads and memory of the products; models share them, one product at a time.
 pub struct Kernels {
@@ -42,19 +42,29 @@ pub(crate) struct RawWeights {
     kind: u32,
 }
 
+/// A product as shim.cpp describes it; what is null is left out.
+#[repr(C)]
+pub(crate) struct RawProduct {
+    weights: *const c_void,
+    times: *const c_void,
+    bias: *const f32,
+    beta: *const f32,
+    out: *mut f32,
+}
+
 /// What shim.cpp calls.
 #[repr(C)]
 pub(crate) struct RawKernels {
     context: *const c_void,
     prepare: unsafe extern "C" fn(*const c_void, *const RawWeights) -> *mut c_void,
-    multiply: unsafe extern "C" fn(*const c_void, *mut c_void, *const f32, u64, *mut f32),
+    multiply: unsafe extern "C" fn(*const c_void, *const RawProduct, u64, *const f32, u64),
     release: unsafe extern "C" fn(*const c_void, *mut c_void),
 }
 
 impl RawKernels {
     /// Valid as long as `kernels`.
     pub(crate) fn new(kernels: &Kernels) -> Self {
-        Self { context: ptr::from_ref(kernels).cast(), prepare, multiply: product, release }
+        Self { context: ptr::from_ref(kernels).cast(), prepare, multiply: products, release }
     }
 }
 
@@ -100,28 +110,35 @@ unsafe extern "C" fn prepare(_: *const c_void, raw: *const RawWeights) -> *mut c
     weights.map_or(ptr::null_mut(), |weights| Box::into_raw(Box::new(weights)).cast())
 }
 
-unsafe extern "C" fn product(
-    context: *const c_void,
-    weights: *mut c_void,
-    x: *const f32,
-    m: u64,
-    out: *mut f32,
-) {
-    // SAFETY: the kernels outlive the model; weights are what `prepare` made; `x` and `out` are tensors of `m` rows.
-    let (kernels, weights, x, out) = unsafe {
-        let weights = &*weights.cast::<Weights<'static>>();
+unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n: u64, x: *const f32, m: u64) {
+    // SAFETY: the kernels outlive the model; weights are what `prepare` made, of one `k`; `x` and outputs are tensors of `m`
+    // rows, a bias has a value for each column.
+    let (kernels, mut products, x) = unsafe {
         let m = m as usize;
-        let x = std::slice::from_raw_parts(x, m * weights.k());
-        (&*context.cast::<Kernels>(), weights, x, std::slice::from_raw_parts_mut(out, m * weights.n()))
+        let kernels = &*context.cast::<Kernels>();
+        let weights = |raw: *const c_void| raw.cast::<Weights<'static>>().as_ref();
+        let product = |raw: &RawProduct| {
+            let of = weights(raw.weights)?;
+            Some(Product {
+                weights: of,
+                bias: (!raw.bias.is_null()).then(|| std::slice::from_raw_parts(raw.bias, of.n())),
+                beta: raw.beta.as_ref().copied(),
+                times: weights(raw.times),
+                out: std::slice::from_raw_parts_mut(raw.out, m * of.n()),
+            })
+        };
+        let products: Vec<Product<'_>> =
+            std::slice::from_raw_parts(raw, n as usize).iter().filter_map(product).collect();
+        let k = products.first().map_or(0, |p| p.weights.k());
+        (kernels, products, std::slice::from_raw_parts(x, m * k))
     };
     let run = AssertUnwindSafe(|| {
         let mut scratch = kernels.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        multiply(x, weights, out, &mut scratch, &kernels.pool);
+        multiply(x, &mut products, &mut scratch, &kernels.pool);
     });
     // A panic must not pass through C++; what it would leave behind is seen as damage by those who sample.
     if std::panic::catch_unwind(run).is_err() {
-        // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr(), out.len()) }.fill(f32::NAN);
+        products.iter_mut().for_each(|product| product.out.fill(f32::NAN));
     }
 }
 

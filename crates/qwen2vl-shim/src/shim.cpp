@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <openvino/op/add.hpp>
 #include <openvino/op/constant.hpp>
 #include <openvino/op/convert.hpp>
 #include <openvino/op/gather.hpp>
@@ -20,7 +22,9 @@
 #include <openvino/op/multiply.hpp>
 #include <openvino/op/op.hpp>
 #include <openvino/op/reshape.hpp>
+#include <openvino/op/sigmoid.hpp>
 #include <openvino/op/subtract.hpp>
+#include <openvino/op/swish.hpp>
 #include <openvino/openvino.hpp>
 #include <openvino/pass/sdpa_to_paged_attention.hpp>
 
@@ -28,7 +32,7 @@
 
 namespace {
 
-constexpr uint32_t ABI = 2;
+constexpr uint32_t ABI = 3;
 
 // Weights of a matrix product, row-major `[n, k]`, each group of `group` values along k with a scale and maybe a zero point.
 struct Weights {
@@ -41,48 +45,71 @@ struct Weights {
 
 enum Kind : uint32_t { U4 = 0, U8 = 1, I8 = 2 };
 
+// `out [m, n] = f(x * weights^T + bias)`, times `x * times^T`. `f(y)` is `y * sigmoid(beta * y)`, and `y` where there is no
+// beta; what is null is left out.
+struct Product {
+    const void* weights;
+    const void* times;
+    const float* bias;
+    const float* beta;
+    float* out;
+};
+
 // The caller's matrix products. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
 // long as the caller's library is loaded.
 struct Kernels {
     void* context;
     void* (*prepare)(void* context, const Weights* weights);
-    void (*multiply)(void* context, void* prepared, const float* x, uint64_t m, float* out);
+    // All products of the same rows `x [m, k]`.
+    void (*multiply)(void* context, const Product* products, uint64_t n, const float* x, uint64_t m);
     void (*release)(void* context, void* prepared);
 };
 
+using Constants = std::vector<std::shared_ptr<ov::op::v0::Constant>>;
+
 struct Prepared {
-    Kernels kernels;
-    void* handle;
+    Kernels kernels{};
+    void* handle = nullptr;
+    Weights weights{};
     // Keeps the memory of weights, scales and zero points.
-    std::vector<std::shared_ptr<ov::op::v0::Constant>> constants;
+    Constants constants;
     ~Prepared() { kernels.release(kernels.context, handle); }
 };
 
-// `x [.., k] * weights^T -> [.., n]` by the caller's kernels.
+// One output of the operation.
+struct Part {
+    std::shared_ptr<Prepared> weights, times;
+    std::vector<float> bias;
+    std::optional<float> beta;
+};
+
+// Products of the same `x [.., k]` by the caller's kernels, each `[.., n]`.
 class CompressedMatMul : public ov::op::Op {
 public:
     OPENVINO_OP("CompressedMatMul", "qwen2vl");
 
     CompressedMatMul() = default;
-    CompressedMatMul(const ov::Output<ov::Node>& x, std::shared_ptr<Prepared> prepared, uint64_t n)
-        : Op({x}), m_prepared(std::move(prepared)), m_n(n), m_weights(reinterpret_cast<uintptr_t>(m_prepared->handle)) {
+    CompressedMatMul(const ov::Output<ov::Node>& x, std::shared_ptr<const std::vector<Part>> parts)
+        : Op({x}), m_parts(std::move(parts)), m_id(reinterpret_cast<uintptr_t>(m_parts->at(0).weights->handle)) {
         constructor_validate_and_infer_types();
     }
 
     void validate_and_infer_types() override {
-        auto shape = get_input_partial_shape(0);
-        shape[shape.rank().get_length() - 1] = static_cast<int64_t>(m_n);
-        set_output_type(0, ov::element::f32, shape);
+        set_output_size(m_parts->size());
+        for (size_t i = 0; i < m_parts->size(); ++i) {
+            auto shape = get_input_partial_shape(0);
+            shape[shape.rank().get_length() - 1] = static_cast<int64_t>(m_parts->at(i).weights->weights.n);
+            set_output_type(i, ov::element::f32, shape);
+        }
     }
 
     std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
-        return std::make_shared<CompressedMatMul>(inputs.at(0), m_prepared, m_n);
+        return std::make_shared<CompressedMatMul>(inputs.at(0), m_parts);
     }
 
     bool visit_attributes(ov::AttributeVisitor& visitor) override {
-        visitor.on_attribute("n", m_n);
         // Operations of equal inputs and attributes are made one.
-        visitor.on_attribute("weights", m_weights);
+        visitor.on_attribute("id", m_id);
         return true;
     }
 
@@ -90,19 +117,26 @@ public:
 
     bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
         const auto& shape = inputs[0].get_shape();
-        auto out_shape = shape;
-        out_shape.back() = m_n;
-        outputs[0].set_shape(out_shape);
         const uint64_t rows = ov::shape_size(shape) / std::max<size_t>(shape.back(), 1);
-        const auto& k = m_prepared->kernels;
-        k.multiply(k.context, m_prepared->handle, inputs[0].data<float>(), rows, outputs[0].data<float>());
+        std::vector<Product> products;
+        products.reserve(m_parts->size());
+        for (size_t i = 0; i < m_parts->size(); ++i) {
+            const auto& part = m_parts->at(i);
+            auto out_shape = shape;
+            out_shape.back() = part.weights->weights.n;
+            outputs[i].set_shape(out_shape);
+            products.push_back({part.weights->handle, part.times ? part.times->handle : nullptr,
+                                part.bias.empty() ? nullptr : part.bias.data(), part.beta ? &*part.beta : nullptr,
+                                outputs[i].data<float>()});
+        }
+        const auto& k = m_parts->at(0).weights->kernels;
+        k.multiply(k.context, products.data(), products.size(), inputs[0].data<float>(), rows);
         return true;
     }
 
 private:
-    std::shared_ptr<Prepared> m_prepared;
-    uint64_t m_n = 0;
-    uint64_t m_weights = 0;
+    std::shared_ptr<const std::vector<Part>> m_parts;
+    uint64_t m_id = 0;
 };
 
 // The constant below any conversions.
@@ -110,8 +144,6 @@ std::shared_ptr<ov::op::v0::Constant> constant_below(std::shared_ptr<ov::Node> n
     while (ov::is_type<ov::op::v0::Convert>(node)) node = node->get_input_node_shared_ptr(0);
     return ov::as_type_ptr<ov::op::v0::Constant>(node);
 }
-
-using Constants = std::vector<std::shared_ptr<ov::op::v0::Constant>>;
 
 // Weights `[n, k]` that a graph computes as `(q - zero_point) * scale`, as NNCF writes them, and what keeps their memory.
 bool describe(const ov::Output<ov::Node>& output, Weights& weights, Constants& constants) {
@@ -153,24 +185,145 @@ bool describe(const ov::Output<ov::Node>& output, Weights& weights, Constants& c
     return true;
 }
 
-// Puts the caller's kernel in place of a product of compressed weights.
-bool replace(const std::shared_ptr<ov::op::v0::MatMul>& matmul, const Kernels& kernels) {
-    if (matmul->get_transpose_a() || !matmul->get_transpose_b()) return false;
-    if (matmul->get_input_element_type(0) != ov::element::f32) return false;
-    if (matmul->get_input_partial_shape(0).rank().is_dynamic()) return false;
+// What the caller's kernels make of a product's weights; null for a product that they are not made for.
+std::shared_ptr<Prepared> prepare(const ov::op::v0::MatMul& matmul, const Kernels& kernels) {
+    if (matmul.get_transpose_a() || !matmul.get_transpose_b()) return nullptr;
+    if (matmul.get_input_element_type(0) != ov::element::f32) return nullptr;
+    if (matmul.get_input_partial_shape(0).rank().is_dynamic()) return nullptr;
     Weights weights{};
     Constants constants;
-    if (!describe(matmul->input_value(1), weights, constants)) return false;
+    if (!describe(matmul.input_value(1), weights, constants)) return nullptr;
     void* handle = kernels.prepare(kernels.context, &weights);
-    if (!handle) return false;
-    auto prepared = std::make_shared<Prepared>();
+    if (!handle) return nullptr;
+    const auto prepared = std::make_shared<Prepared>();
     prepared->kernels = kernels;
     prepared->handle = handle;
+    prepared->weights = weights;
     prepared->constants = std::move(constants);
-    const auto op = std::make_shared<CompressedMatMul>(matmul->input_value(0), prepared, weights.n);
-    op->set_friendly_name(matmul->get_friendly_name());
-    ov::replace_node(matmul, op);
-    return true;
+    return prepared;
+}
+
+// A product on its way through the graph: `output` is what it computes so far.
+struct Candidate {
+    std::shared_ptr<ov::op::v0::MatMul> matmul;
+    ov::Output<ov::Node> output;
+    Part part;
+};
+
+// The only node that reads an output, if it is a `T` of the same shape.
+template <typename T>
+std::shared_ptr<T> only_reader(const ov::Output<ov::Node>& output) {
+    const auto readers = output.get_target_inputs();
+    if (readers.size() != 1) return nullptr;
+    const auto node = ov::as_type_ptr<T>(readers.begin()->get_node()->shared_from_this());
+    const bool same = node && node->get_output_size() == 1 &&
+                      node->get_output_partial_shape(0).rank() == output.get_partial_shape().rank();
+    return same ? node : nullptr;
+}
+
+// The other input of an operation of two.
+ov::Output<ov::Node> other_input(const ov::Node& node, const ov::Output<ov::Node>& input) {
+    return node.input_value(node.input_value(0) == input ? 1 : 0);
+}
+
+std::optional<float> scalar(const ov::Output<ov::Node>& output) {
+    const auto constant = constant_below(output.get_node_shared_ptr());
+    if (!constant || ov::shape_size(constant->get_shape()) != 1) return std::nullopt;
+    return constant->cast_vector<float>()[0];
+}
+
+void take_bias(Candidate& c) {
+    const auto add = only_reader<ov::op::v1::Add>(c.output);
+    if (!add) return;
+    const auto bias = constant_below(other_input(*add, c.output).get_node_shared_ptr());
+    if (!bias || bias->get_shape().empty()) return;
+    const auto n = c.part.weights->weights.n;
+    if (bias->get_shape().back() != n || ov::shape_size(bias->get_shape()) != n) return;
+    c.part.bias = bias->cast_vector<float>();
+    c.output = add->output(0);
+}
+
+// SiLU and quick GELU, as an operation or written out.
+void take_activation(Candidate& c) {
+    if (const auto swish = only_reader<ov::op::v4::Swish>(c.output)) {
+        const auto beta = swish->get_input_size() > 1 ? scalar(swish->input_value(1)) : 1.0f;
+        if (!beta) return;
+        c.part.beta = beta;
+        c.output = swish->output(0);
+        return;
+    }
+    const auto readers = c.output.get_target_inputs();
+    if (readers.size() != 2) return;
+    for (const auto& reader : readers) {
+        const auto product = ov::as_type_ptr<ov::op::v1::Multiply>(reader.get_node()->shared_from_this());
+        if (!product) continue;
+        const auto sigmoid = ov::as_type_ptr<ov::op::v0::Sigmoid>(other_input(*product, c.output).get_node_shared_ptr());
+        if (!sigmoid || sigmoid->output(0).get_target_inputs().size() != 1) continue;
+        std::optional<float> beta;
+        const auto scaled = ov::as_type_ptr<ov::op::v1::Multiply>(sigmoid->get_input_node_shared_ptr(0));
+        if (sigmoid->input_value(0) == c.output) beta = 1.0f;
+        else if (scaled && scaled->output(0).get_target_inputs().size() == 1 &&
+                 (scaled->input_value(0) == c.output || scaled->input_value(1) == c.output))
+            beta = scalar(other_input(*scaled, c.output));
+        if (!beta) continue;
+        c.part.beta = beta;
+        c.output = product->output(0);
+        return;
+    }
+}
+
+// The other factor of a gated product.
+void take_factor(Candidate& c, std::vector<Candidate>& all) {
+    if (!c.part.beta) return;
+    const auto product = only_reader<ov::op::v1::Multiply>(c.output);
+    if (!product) return;
+    const auto factor = other_input(*product, c.output);
+    for (auto& other : all) {
+        if (&other == &c || !other.part.weights || other.part.times || other.output != factor) continue;
+        if (other.matmul->input_value(0) != c.matmul->input_value(0)) return;
+        const auto &a = c.part.weights->weights, &b = other.part.weights->weights;
+        if (!other.part.bias.empty() || other.part.beta || a.n != b.n || a.kind != b.kind || a.group != b.group) return;
+        if (factor.get_target_inputs().size() != 1) return;
+        c.part.times = std::move(other.part.weights);
+        c.output = product->output(0);
+        return;
+    }
+}
+
+// Puts the caller's kernels in place of products of compressed weights and of what comes directly behind them, products of the
+// same rows in one operation; returns how many products.
+uint64_t replace_products(const std::shared_ptr<ov::Model>& model, const Kernels& kernels) {
+    std::vector<Candidate> found;
+    for (const auto& node : model->get_ordered_ops())
+        if (const auto matmul = ov::as_type_ptr<ov::op::v0::MatMul>(node))
+            if (auto weights = prepare(*matmul, kernels))
+                found.push_back({matmul, matmul->output(0), Part{std::move(weights), {}, {}, {}}});
+    const uint64_t products = found.size();
+    for (auto& c : found) {
+        take_bias(c);
+        take_activation(c);
+    }
+    for (auto& c : found)
+        if (c.part.weights) take_factor(c, found);
+    for (size_t i = 0; i < found.size(); ++i) {
+        if (!found[i].part.weights) continue;
+        // What was replaced before may be what these rows come from.
+        const auto x = found[i].matmul->input_value(0);
+        const bool four_bits = found[i].part.weights->weights.kind == U4;
+        auto parts = std::make_shared<std::vector<Part>>();
+        ov::OutputVector outputs;
+        for (size_t j = i; j < found.size(); ++j) {
+            auto& c = found[j];
+            if (!c.part.weights || c.matmul->input_value(0) != x || (c.part.weights->weights.kind == U4) != four_bits) continue;
+            outputs.push_back(c.output);
+            parts->push_back(std::move(c.part));
+        }
+        const auto op = std::make_shared<CompressedMatMul>(x, parts);
+        op->set_friendly_name(outputs[0].get_node()->get_friendly_name());
+        for (size_t j = 0; j < outputs.size(); ++j) outputs[j].replace(op->output(j));
+    }
+    model->validate_nodes_and_infer_types();
+    return products;
 }
 
 // Lets the language model compute logits only of the rows that the new input `logits_indices [n]` names.
@@ -279,12 +432,7 @@ SHIM_API void* q2v_compile(void* core, const ShimOptions* options, uint64_t* rep
             gather_before_logits(model);
         }
         auto owned = std::make_unique<Model>();
-        if (options->kernels) {
-            for (const auto& node : model->get_ordered_ops())
-                if (const auto matmul = ov::as_type_ptr<ov::op::v0::MatMul>(node))
-                    owned->replaced += replace(matmul, *options->kernels);
-            model->validate_nodes_and_infer_types();
-        }
+        if (options->kernels) owned->replaced = replace_products(model, *options->kernels);
         ov::AnyMap properties;
         for (uint64_t i = 0; i < options->n_properties; ++i)
             properties[options->properties[i].key] = std::string(options->properties[i].value);

@@ -83,7 +83,7 @@ pub struct GenerationArgs {
     )]
     pub stop_strings: Option<Vec<String>>,
     /// Guess up to N tokens from what stood in prompt or answer before and check them in one step: the same answer, sooner
-    /// where it repeats what was there; 0 is off
+    /// where it repeats what was there; 0 is off [default: a few where they cost nothing]
     #[arg(long, value_name = "N", env = "QWEN2VL_PROMPT_LOOKUP_NUM_TOKENS")]
     pub prompt_lookup_num_tokens: Option<usize>,
     /// With prompt lookup: the most tokens that have to have stood there before

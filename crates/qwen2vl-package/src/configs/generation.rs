@@ -146,9 +146,7 @@ impl GenerationFile {
             length_penalty: number(self.length_penalty, default.length_penalty),
             early_stopping: self.early_stopping.unwrap_or(default.early_stopping),
             num_return_sequences: self.num_return_sequences.map_or(default.num_return_sequences, size),
-            prompt_lookup_num_tokens: self
-                .prompt_lookup_num_tokens
-                .map_or(default.prompt_lookup_num_tokens, size),
+            prompt_lookup_num_tokens: self.prompt_lookup_num_tokens.map(size),
             max_matching_ngram_size: self
                 .max_matching_ngram_size
                 .map_or(default.max_matching_ngram_size, size),

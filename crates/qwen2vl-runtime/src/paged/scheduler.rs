@@ -25,6 +25,8 @@ pub(crate) struct Limits {
     pub max_kept: usize,
     /// The most tokens of a step that no other session waits for.
     pub step_tokens: usize,
+    /// Tokens behind the first that a step may have at no cost.
+    pub free_tokens: usize,
     /// Values of a row of logits.
     pub vocab_size: usize,
 }
@@ -140,6 +142,12 @@ impl Scheduler {
     pub(crate) fn session(&mut self, id: SessionId) -> (&mut Session, &mut BlockPool) {
         let session = self.sessions.get_mut(&id).expect("a session lives until it is closed");
         (session, &mut self.pool)
+    }
+
+    /// Tokens behind the first that a session's step may have at no cost: with others in it, none.
+    pub(crate) fn free_tokens(&self, id: SessionId) -> usize {
+        let alone = self.sessions.iter().all(|(other, s)| *other == id || s.state == State::Idle);
+        if alone { self.limits.free_tokens } else { 0 }
     }
 
     /// Has the pending tokens of a session's rows run.

@@ -235,6 +235,10 @@ impl LanguageSession for PagedSession<'_> {
         true
     }
 
+    fn free_guesses(&self) -> usize {
+        self.engine.lock().scheduler.free_tokens(self.id)
+    }
+
     fn verify(&mut self, tokens: &[TokenId], guessed: usize, position: i64) -> Result<&mut [f32], Error> {
         self.rows(|rows, _| {
             if rows.len() != 1 || guessed >= tokens.len() {

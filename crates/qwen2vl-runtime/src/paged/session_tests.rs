@@ -7,8 +7,14 @@ use super::*;
 use crate::paged::scripted::{ScriptedModel, VOCAB, config, expected};
 
 fn engine(n_blocks: usize, block_tokens: usize) -> PagedEngine {
-    let limits =
-        Limits { block_tokens, n_blocks, max_kept: n_blocks / 2, step_tokens: 24, vocab_size: VOCAB };
+    let limits = Limits {
+        block_tokens,
+        n_blocks,
+        max_kept: n_blocks / 2,
+        step_tokens: 24,
+        free_tokens: 3,
+        vocab_size: VOCAB,
+    };
     let model = Box::new(ScriptedModel::new(n_blocks, block_tokens));
     PagedEngine::new(model, &config(), limits, Arc::default())
 }
@@ -151,4 +157,18 @@ fn a_cancelled_prompt_gives_its_blocks_back_and_tokens_that_do_not_fit_are_refus
     let error = checked.session.decode(&[0, 0], &(0..24).collect::<Vec<_>>(), 20).unwrap_err();
     let Error::CacheTooSmall { tokens: 64, limit: 32 } = error else { panic!("{error}") };
     assert_eq!(engine.lock().scheduler.pool.available(), 8);
+}
+
+#[test]
+fn guesses_are_free_while_nobody_else_is_at_work() {
+    let engine = engine(64, 4);
+    let mut first = Checked { session: engine.session(), rows: Vec::new() };
+    let mut second = Checked { session: engine.session(), rows: Vec::new() };
+    first.prefill(&[1, 2, 3]);
+    assert_eq!((first.session.free_guesses(), second.session.free_guesses()), (3, 0));
+    // The step waited a moment for the first, whose user is away.
+    second.prefill(&[4, 5]);
+    assert_eq!((first.session.free_guesses(), second.session.free_guesses()), (0, 3));
+    drop(second);
+    assert_eq!(first.session.free_guesses(), 3);
 }

@@ -62,6 +62,7 @@ impl World {
             n_blocks,
             max_kept: rng.random_range(0..=n_blocks),
             step_tokens: rng.random_range(1..80),
+            free_tokens: 0,
             vocab_size: VOCAB,
         };
         let prefixes = (0..4).map(|_| tokens(&mut rng, 70)).collect();

@@ -84,6 +84,10 @@ impl LanguageSession for Hashed {
         true
     }
 
+    fn free_guesses(&self) -> usize {
+        3
+    }
+
     fn verify(&mut self, tokens: &[u32], guessed: usize, position: i64) -> Result<&mut [f32], Error> {
         assert_eq!(position, self.past_tokens() as i64 + self.rope_delta);
         assert!(self.rows.len() == 1 && guessed > 0 && guessed < tokens.len());
