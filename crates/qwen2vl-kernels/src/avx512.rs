@@ -79,8 +79,8 @@ fn sums(v: &[__m512; 16]) -> [f32; 16] {
     sums
 }
 
-/// Results of `R` rows of weights by `T` rows of activations, row by row; `R * T` is 16. Weights are read block by block
-/// `ACROSS` the rows, or row by row. What lies `ahead` bytes after them is fetched meanwhile.
+/// Results of `R` rows of weights by `T` rows of activations, row by row; `R * T` is 16. `AT_ONCE` rows of weights are read
+/// together, block by block. What lies `ahead` bytes after them is fetched meanwhile.
 ///
 /// # Safety
 ///
@@ -92,7 +92,7 @@ pub(crate) unsafe fn tile<
     const T: usize,
     const KIND: u8,
     const SCALES: u8,
-    const ACROSS: bool,
+    const AT_ONCE: usize,
 >(
     panel: &Panel<R>,
     rows: &[Row; T],
@@ -102,65 +102,71 @@ pub(crate) unsafe fn tile<
     let mut acc = [[_mm512_setzero_ps(); T]; R];
     let low = _mm512_set1_epi8(15);
     let sign = _mm512_set1_epi8(-128);
-    let (outer, inner) = if ACROSS { (blocks, R) } else { (R, blocks) };
-    for outer in 0..outer {
-        for inner in 0..inner {
-            let (r, block) = if ACROSS { (inner, outer) } else { (outer, inner) };
-            // SAFETY: the caller vouches for the pointers.
-            let (first, second) = unsafe {
-                if KIND == Kind::U4 as u8 {
-                    let at = panel.rows[r].add(block * 64);
-                    if ahead > 0 {
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
-                    }
-                    let both = _mm512_loadu_si512(at.cast());
-                    (_mm512_and_si512(both, low), _mm512_and_si512(_mm512_srli_epi16::<4>(both), low))
-                } else {
-                    let at = panel.rows[r].add(block * BLOCK);
-                    if ahead > 0 {
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead + 64).cast());
-                    }
-                    let (a, b) = (_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(64).cast()));
-                    match KIND == Kind::I8 as u8 {
-                        true => (_mm512_xor_si512(a, sign), _mm512_xor_si512(b, sign)),
-                        false => (a, b),
-                    }
-                }
-            };
-            for t in 0..T {
-                // SAFETY: as above.
-                unsafe {
-                    let row = &rows[t];
-                    let values = row.values.add(block * BLOCK);
-                    let sum =
-                        _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, _mm512_loadu_si512(values.cast()));
-                    let sum = _mm512_dpbusd_epi32(sum, second, _mm512_loadu_si512(values.add(64).cast()));
-                    let sum = _mm512_cvtepi32_ps(sum);
-                    let scale = _mm512_loadu_ps(row.scales.add(block * LANES));
-                    acc[r][t] = match SCALES {
-                        PER_ROW => _mm512_fmadd_ps(sum, scale, acc[r][t]),
-                        PER_BLOCK => {
-                            let both = _mm512_mul_ps(scale, _mm512_set1_ps(*panel.scales[r].add(block)));
-                            _mm512_fmadd_ps(sum, both, acc[r][t])
+    for (acc, first_row) in acc.chunks_exact_mut(AT_ONCE).zip((0..R).step_by(AT_ONCE)) {
+        let mut part = [[_mm512_setzero_ps(); T]; AT_ONCE];
+        for block in 0..blocks {
+            for i in 0..AT_ONCE {
+                let r = first_row + i;
+                // SAFETY: the caller vouches for the pointers.
+                let (first, second) = unsafe {
+                    if KIND == Kind::U4 as u8 {
+                        let at = panel.rows[r].add(block * 64);
+                        if ahead > 0 {
+                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
                         }
-                        _ => {
-                            let of_weights = _mm512_loadu_ps(panel.scales[r].add(block * LANES));
-                            let zeros = _mm512_loadu_ps(panel.zeros[r].add(block * LANES));
-                            let sums = _mm512_loadu_ps(row.lane_sums.add(block * LANES));
-                            let acc = _mm512_fmadd_ps(sum, _mm512_mul_ps(scale, of_weights), acc[r][t]);
-                            _mm512_fnmadd_ps(zeros, sums, acc)
+                        let both = _mm512_loadu_si512(at.cast());
+                        (_mm512_and_si512(both, low), _mm512_and_si512(_mm512_srli_epi16::<4>(both), low))
+                    } else {
+                        let at = panel.rows[r].add(block * BLOCK);
+                        if ahead > 0 {
+                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
+                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead + 64).cast());
                         }
-                    };
+                        let (a, b) = (_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(64).cast()));
+                        match KIND == Kind::I8 as u8 {
+                            true => (_mm512_xor_si512(a, sign), _mm512_xor_si512(b, sign)),
+                            false => (a, b),
+                        }
+                    }
+                };
+                for t in 0..T {
+                    // SAFETY: as above.
+                    unsafe {
+                        let row = &rows[t];
+                        let values = row.values.add(block * BLOCK);
+                        let sum = _mm512_dpbusd_epi32(
+                            _mm512_setzero_si512(),
+                            first,
+                            _mm512_loadu_si512(values.cast()),
+                        );
+                        let sum = _mm512_dpbusd_epi32(sum, second, _mm512_loadu_si512(values.add(64).cast()));
+                        let sum = _mm512_cvtepi32_ps(sum);
+                        let scale = _mm512_loadu_ps(row.scales.add(block * LANES));
+                        part[i][t] = match SCALES {
+                            PER_ROW => _mm512_fmadd_ps(sum, scale, part[i][t]),
+                            PER_BLOCK => {
+                                let both = _mm512_mul_ps(scale, _mm512_set1_ps(*panel.scales[r].add(block)));
+                                _mm512_fmadd_ps(sum, both, part[i][t])
+                            }
+                            _ => {
+                                let of_weights = _mm512_loadu_ps(panel.scales[r].add(block * LANES));
+                                let zeros = _mm512_loadu_ps(panel.zeros[r].add(block * LANES));
+                                let sums = _mm512_loadu_ps(row.lane_sums.add(block * LANES));
+                                let sum = _mm512_fmadd_ps(sum, _mm512_mul_ps(scale, of_weights), part[i][t]);
+                                _mm512_fnmadd_ps(zeros, sums, sum)
+                            }
+                        };
+                    }
                 }
             }
         }
+        acc.copy_from_slice(&part);
     }
     if SCALES != WITHIN_BLOCK {
         for chunk in (0..padded(blocks)).step_by(LANES) {
             for (r, acc) in acc.iter_mut().enumerate() {
                 for (acc, row) in acc.iter_mut().zip(rows) {
-                    // SAFETY: block sums, and zeros for each block, are padded to whole vectors.
+                    // SAFETY: block sums are padded with zeros to whole vectors, and behind the last zeros is room for one.
                     unsafe {
                         let zeros = match SCALES {
                             PER_ROW => _mm512_set1_ps(*panel.zeros[r]),

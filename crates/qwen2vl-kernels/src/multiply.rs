@@ -96,6 +96,10 @@ mod x86 {
     /// Bytes of a page of memory, within which the processor fetches ahead by itself.
     const PAGE: usize = 4096;
 
+    /// Streams of rows of weights that are read at once, and rows of a stream that belong to a panel.
+    const STREAMS: usize = 8;
+    const PER_STREAM: usize = PANEL / STREAMS;
+
     /// Bytes of weights of a share of the work: less is not worth waking another thread.
     const SHARE_BYTES: usize = 48 << 10;
 
@@ -113,6 +117,45 @@ mod x86 {
         data: *mut f32,
         /// Columns from one row to the next.
         stride: usize,
+    }
+
+    /// Rows of weights of a panel, counted from the first of a share: one after the other, or `apart`, some of each stream, so
+    /// that rows that are read at once lie in several pages.
+    #[derive(Clone, Copy)]
+    struct PanelRows {
+        first: usize,
+        n: usize,
+        /// Rows from a stream to the next, or 0.
+        apart: usize,
+    }
+
+    impl PanelRows {
+        /// The `i`-th row, in the order of reading.
+        #[inline]
+        fn row(self, i: usize) -> usize {
+            match self.apart {
+                0 => self.first + i,
+                apart => self.first + i % STREAMS * apart + i / STREAMS,
+            }
+        }
+
+        /// Where its scales are kept: those of a stream lie together.
+        #[inline]
+        fn place(self, i: usize) -> usize {
+            match self.apart {
+                0 => i,
+                _ => i % STREAMS * PER_STREAM + i / STREAMS,
+            }
+        }
+    }
+
+    /// A panel of the rows from `first` on, for some rows of activations.
+    struct Part<'a> {
+        first: usize,
+        panel: PanelRows,
+        tokens: std::ops::Range<usize>,
+        out: Out,
+        scales: &'a Scales,
     }
 
     /// One of the products, shared by the threads.
@@ -250,22 +293,24 @@ mod x86 {
             out: Out,
             scales: &mut Scales,
         ) {
-            for panel in rows.clone().step_by(PANEL) {
-                let n = PANEL.min(rows.end - panel);
-                scales.fill::<SCALES>(w, panel, n);
-                // SAFETY: as the caller's.
-                let out = Out { data: unsafe { out.data.add(panel - rows.start) }, ..out };
-                let panel = (panel, n);
-                let tokens = tokens.clone();
-                // Few rows of activations are bound by memory, which is read best in its order, or in several pages at once.
-                // For more, what is read of them is used for all rows of weights.
-                let across = w.kind.bytes(w.k) >= PAGE;
-                match (tokens.len(), across) {
-                    (1, false) => self.tiles::<16, 1, KIND, SCALES, false>(w, panel, tokens, out, scales),
-                    (1, true) => self.tiles::<16, 1, KIND, SCALES, true>(w, panel, tokens, out, scales),
-                    (2, false) => self.tiles::<8, 2, KIND, SCALES, false>(w, panel, tokens, out, scales),
-                    (2, true) => self.tiles::<8, 2, KIND, SCALES, true>(w, panel, tokens, out, scales),
-                    _ => self.tiles::<4, 4, KIND, SCALES, true>(w, panel, tokens, out, scales),
+            // Few rows of activations are bound by memory, which is read best in its order, or in several pages at once. For
+            // more, what is read of them is used for all rows of weights.
+            let long = w.kind.bytes(w.k) >= PAGE;
+            let apart = SCALES == PER_BLOCK && tokens.len() <= 4 && !long && rows.len().is_multiple_of(PANEL);
+            let panels = rows.len().div_ceil(PANEL);
+            for i in 0..panels {
+                let panel = match apart {
+                    true => PanelRows { first: i * PER_STREAM, n: PANEL, apart: panels * PER_STREAM },
+                    false => PanelRows { first: i * PANEL, n: PANEL.min(rows.len() - i * PANEL), apart: 0 },
+                };
+                scales.fill::<SCALES>(w, rows.start, panel);
+                let part = Part { first: rows.start, panel, tokens: tokens.clone(), out, scales };
+                match (tokens.len(), long || apart) {
+                    (1, false) => self.tiles::<16, 1, KIND, SCALES, 1>(w, part),
+                    (1, true) => self.tiles::<16, 1, KIND, SCALES, STREAMS>(w, part),
+                    (2, false) => self.tiles::<8, 2, KIND, SCALES, 1>(w, part),
+                    (2, true) => self.tiles::<8, 2, KIND, SCALES, STREAMS>(w, part),
+                    _ => self.tiles::<4, 4, KIND, SCALES, 4>(w, part),
                 }
             }
         }
@@ -294,17 +339,15 @@ mod x86 {
             }
         }
 
-        /// Computes `n` rows of weights from `first` on for some rows of activations.
+        /// Computes a panel.
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-        fn tiles<const R: usize, const T: usize, const KIND: u8, const SCALES: u8, const ACROSS: bool>(
+        fn tiles<const R: usize, const T: usize, const KIND: u8, const SCALES: u8, const AT_ONCE: usize>(
             &self,
             weights: &Weights<'_>,
-            (first, n): (usize, usize),
-            tokens: std::ops::Range<usize>,
-            out: Out,
-            scales: &Scales,
+            part: Part<'_>,
         ) {
+            let Part { first, panel: of, tokens, out, scales } = part;
             let blocks = weights.k / BLOCK;
             let row_bytes = weights.kind.bytes(weights.k);
             // Rows past the end are computed as the last one, and not written.
@@ -312,10 +355,10 @@ mod x86 {
                 let mut panel =
                     Panel::<R> { rows: [ptr::null(); R], scales: [ptr::null(); R], zeros: [ptr::null(); R] };
                 for i in 0..R {
-                    let row = (r + i).min(n - 1);
-                    panel.rows[i] = weights.row(first + row).as_ptr();
-                    panel.scales[i] = scales.scales_of(row);
-                    panel.zeros[i] = scales.zeros_of(row);
+                    let i_of = (r + i).min(of.n - 1);
+                    panel.rows[i] = weights.row(first + of.row(i_of)).as_ptr();
+                    panel.scales[i] = scales.scales_of(of.place(i_of));
+                    panel.zeros[i] = scales.zeros_of(of.place(i_of));
                 }
                 panel
             };
@@ -327,20 +370,21 @@ mod x86 {
                 }
                 // The first of them meet weights that are still in memory.
                 let ahead = match t == tokens.start {
-                    true if !ACROSS => AHEAD,
-                    true => row_bytes * PANEL,
+                    true if AT_ONCE == 1 || of.apart > 0 => AHEAD,
+                    true => row_bytes * AT_ONCE.max(R),
                     false => 0,
                 };
-                for r in (0..n).step_by(R) {
+                for r in (0..of.n).step_by(R) {
                     let panel = panel_at(r);
                     // SAFETY: rows, scales and activations have all their blocks.
                     let sums =
-                        unsafe { avx512::tile::<R, T, KIND, SCALES, ACROSS>(&panel, &rows, blocks, ahead) };
+                        unsafe { avx512::tile::<R, T, KIND, SCALES, AT_ONCE>(&panel, &rows, blocks, ahead) };
                     for (i, sum) in sums.iter().enumerate() {
                         let (row, token) = (r + i / T, t + i % T);
-                        if row < n && token < tokens.end {
+                        if row < of.n && token < tokens.end {
+                            let at = (token - tokens.start) * out.stride + of.row(row);
                             // SAFETY: within the caller's rows and columns.
-                            unsafe { *out.data.add((token - tokens.start) * out.stride + row) = *sum };
+                            unsafe { *out.data.add(at) = *sum };
                         }
                     }
                 }
@@ -364,7 +408,7 @@ mod x86 {
     struct Scales {
         scales: Vec<f32>,
         zeros: Vec<f32>,
-        /// Values of a row.
+        /// Values of a row; behind the last one there is room for a vector, as what is not a whole one is read as if it was.
         width: usize,
     }
 
@@ -373,10 +417,11 @@ mod x86 {
             let blocks = weights.k / BLOCK;
             let width = match SCALES {
                 PER_ROW => 1,
-                PER_BLOCK => padded(blocks),
+                PER_BLOCK => blocks,
                 _ => blocks * LANES,
             };
-            Self { scales: vec![0.0; PANEL * width], zeros: vec![0.0; PANEL * width], width }
+            let room = || vec![0.0; PANEL * width + LANES];
+            Self { scales: room(), zeros: room(), width }
         }
 
         #[inline]
@@ -391,19 +436,29 @@ mod x86 {
 
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-        fn fill<const SCALES: u8>(&mut self, weights: &Weights<'_>, first: usize, n: usize) {
+        fn fill<const SCALES: u8>(&mut self, weights: &Weights<'_>, first: usize, panel: PanelRows) {
             let blocks = weights.k / BLOCK;
             let lanes_of_group = weights.group / 8;
-            if SCALES == PER_ROW && weights.fast_rows(first, n, &mut self.scales, &mut self.zeros) {
+            let (scales, zeros) = (&mut self.scales[..], &mut self.zeros[..]);
+            let fast = match SCALES {
+                PER_ROW => weights.fast_rows(first + panel.first, panel.n, scales, zeros),
+                PER_BLOCK if panel.apart == 0 => {
+                    weights.fast_blocks(first + panel.first, panel.n, scales, zeros)
+                }
+                PER_BLOCK => (0..STREAMS).all(|stream| {
+                    let at = stream * PER_STREAM * self.width;
+                    let row = first + panel.first + stream * panel.apart;
+                    weights.fast_blocks(row, PER_STREAM, &mut scales[at..], &mut zeros[at..])
+                }),
+                _ => false,
+            };
+            if fast {
                 return;
             }
-            for row in 0..n {
-                let scales = &mut self.scales[row * self.width..][..self.width];
-                let zeros = &mut self.zeros[row * self.width..][..self.width];
-                let row = first + row;
-                if SCALES == PER_BLOCK && weights.fast_scales(row, scales, zeros) {
-                    continue;
-                }
+            for i in 0..panel.n {
+                let (row, place) = (first + panel.row(i), panel.place(i));
+                let scales = &mut scales[place * self.width..][..self.width];
+                let zeros = &mut zeros[place * self.width..][..self.width];
                 match SCALES {
                     PER_ROW => (scales[0], zeros[0]) = (weights.scale(row, 0), weights.zero_point(row, 0)),
                     PER_BLOCK => {
@@ -447,26 +502,28 @@ mod x86 {
             true
         }
 
-        /// Scales of a row whose groups are blocks, of 4 bits, with zero points that begin with a byte.
+        /// Scales and zero points of up to 16 rows of 4 bits whose groups are blocks, the first of which begins with a byte.
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-        fn fast_scales(&self, row: usize, scales: &mut [f32], zeros: &mut [f32]) -> bool {
+        fn fast_blocks(&self, first: usize, n: usize, scales: &mut [f32], zeros: &mut [f32]) -> bool {
             let groups = self.k / BLOCK;
-            let (Kind::U4, BLOCK, true) = (self.kind, self.group, (row * groups).is_multiple_of(2)) else {
+            let (Kind::U4, BLOCK, true) = (self.kind, self.group, (first * groups).is_multiple_of(2)) else {
                 return false;
             };
-            let Some((of_scales, points)) = self.raw_groups(row * groups, groups) else { return false };
-            for chunk in (0..groups).step_by(LANES) {
-                let n = LANES.min(groups - chunk);
-                // SAFETY: both outputs are padded to whole vectors, and there are `n` more groups.
+            let Some((of_scales, points)) = self.raw_groups(first * groups, n * groups) else { return false };
+            assert!(scales.len() >= n * groups + LANES && zeros.len() >= n * groups + LANES);
+            let ahead = (n * groups * 2).max(SCALES_AHEAD);
+            for chunk in (0..n * groups).step_by(LANES) {
+                let n = LANES.min(n * groups - chunk);
+                // SAFETY: both outputs have room for a vector more, and there are `n` more groups.
                 unsafe {
                     avx512::scales_of_blocks(
-                        of_scales[chunk * 2..].as_ptr(),
-                        points[chunk / 2..].as_ptr(),
+                        of_scales.as_ptr().add(chunk * 2),
+                        points.as_ptr().add(chunk / 2),
                         n,
-                        (PANEL * groups * 2).max(SCALES_AHEAD),
-                        scales[chunk..].as_mut_ptr(),
-                        zeros[chunk..].as_mut_ptr(),
+                        ahead,
+                        scales.as_mut_ptr().add(chunk),
+                        zeros.as_mut_ptr().add(chunk),
                     );
                 }
             }
