@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use qwen2vl_kernels::{Kind, Pool, Product, Scratch, Weights, is_supported, multiply};
+use qwen2vl_kernels::{Kind, Pool, Product, Rows, Scratch, Weights, is_supported, multiply};
 
 struct Made {
     kind: Kind,
@@ -43,7 +43,7 @@ fn run(name: &str, made: &[Made], m: usize, rounds: usize, pool: &Pool) {
         for w in made {
             let (n, k, _) = w.shape;
             let (weights, out) = (w.weights(), &mut out[..m * n]);
-            multiply(&x[..m * k], &mut [Product::new(&weights, out)], scratch, pool);
+            multiply(Rows { x: &x[..m * k], norm: None }, &mut [Product::new(&weights, out)], scratch, pool);
         }
         started.elapsed().as_secs_f64()
     };

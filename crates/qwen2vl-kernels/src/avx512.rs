@@ -105,7 +105,7 @@ pub(crate) unsafe fn tile<
     for (acc, first_row) in acc.chunks_exact_mut(AT_ONCE).zip((0..R).step_by(AT_ONCE)) {
         let mut part = [[_mm512_setzero_ps(); T]; AT_ONCE];
         for block in 0..blocks {
-            for i in 0..AT_ONCE {
+            for (i, part) in part.iter_mut().enumerate() {
                 let r = first_row + i;
                 // SAFETY: the caller vouches for the pointers.
                 let (first, second) = unsafe {
@@ -142,17 +142,17 @@ pub(crate) unsafe fn tile<
                         let sum = _mm512_dpbusd_epi32(sum, second, _mm512_loadu_si512(values.add(64).cast()));
                         let sum = _mm512_cvtepi32_ps(sum);
                         let scale = _mm512_loadu_ps(row.scales.add(block * LANES));
-                        part[i][t] = match SCALES {
-                            PER_ROW => _mm512_fmadd_ps(sum, scale, part[i][t]),
+                        part[t] = match SCALES {
+                            PER_ROW => _mm512_fmadd_ps(sum, scale, part[t]),
                             PER_BLOCK => {
                                 let both = _mm512_mul_ps(scale, _mm512_set1_ps(*panel.scales[r].add(block)));
-                                _mm512_fmadd_ps(sum, both, part[i][t])
+                                _mm512_fmadd_ps(sum, both, part[t])
                             }
                             _ => {
                                 let of_weights = _mm512_loadu_ps(panel.scales[r].add(block * LANES));
                                 let zeros = _mm512_loadu_ps(panel.zeros[r].add(block * LANES));
                                 let sums = _mm512_loadu_ps(row.lane_sums.add(block * LANES));
-                                let sum = _mm512_fmadd_ps(sum, _mm512_mul_ps(scale, of_weights), part[i][t]);
+                                let sum = _mm512_fmadd_ps(sum, _mm512_mul_ps(scale, of_weights), part[t]);
                                 _mm512_fnmadd_ps(zeros, sums, sum)
                             }
                         };
@@ -249,16 +249,23 @@ pub(crate) unsafe fn scales_of_blocks(
     }
 }
 
-/// Each value plus its bias, then `y * sigmoid(beta * y)`, then times its factor; what is `None` is left out.
+/// Each value plus its bias, then `y * sigmoid(beta * y)`, then times its factor, then plus another; what is `None` is left
+/// out.
 ///
 /// # Panics
 ///
 /// If lengths differ.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(crate) fn finish(out: &mut [f32], bias: Option<&[f32]>, beta: Option<f32>, factors: Option<&[f32]>) {
+pub(crate) fn finish(
+    out: &mut [f32],
+    bias: Option<&[f32]>,
+    beta: Option<f32>,
+    factors: Option<&[f32]>,
+    plus: Option<&[f32]>,
+) {
     let same = |other: Option<&[f32]>| other.is_none_or(|other| other.len() == out.len());
-    assert!(same(bias) && same(factors), "lengths differ");
+    assert!(same(bias) && same(factors) && same(plus), "lengths differ");
     for i in (0..out.len()).step_by(LANES) {
         let mask = ((1u32 << LANES.min(out.len() - i)) - 1) as u16;
         // SAFETY: masked lanes are neither read nor written.
@@ -274,8 +281,41 @@ pub(crate) fn finish(out: &mut [f32], bias: Option<&[f32]>, beta: Option<f32>, f
         if let Some(factors) = factors {
             y = _mm512_mul_ps(y, at(factors));
         }
+        if let Some(plus) = plus {
+            y = _mm512_add_ps(y, at(plus));
+        }
         // SAFETY: as above.
         unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr().add(i), mask, y) };
+    }
+}
+
+/// `x / sqrt(mean(x²) + epsilon) * weight`.
+///
+/// # Panics
+///
+/// If lengths differ, or are no multiple of a block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) fn normalize(x: &[f32], epsilon: f32, weight: Option<&[f32]>, out: &mut [f32]) {
+    let same = out.len() == x.len() && weight.is_none_or(|weight| weight.len() == x.len());
+    assert!(same && x.len().is_multiple_of(BLOCK), "lengths differ");
+    // SAFETY: there are as many whole vectors in each.
+    let at = |values: &[f32], i: usize| unsafe { _mm512_loadu_ps(values.as_ptr().add(i)) };
+    let mut squares = [_mm512_setzero_ps(); 4];
+    for block in (0..x.len()).step_by(4 * LANES) {
+        for (i, sum) in squares.iter_mut().enumerate() {
+            let x = at(x, block + i * LANES);
+            *sum = _mm512_fmadd_ps(x, x, *sum);
+        }
+    }
+    let [a, b, c, d] = squares;
+    let sum = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
+    let inverse = _mm512_set1_ps(1.0 / (sum / x.len() as f32 + epsilon).sqrt());
+    for i in (0..x.len()).step_by(LANES) {
+        let y = _mm512_mul_ps(at(x, i), inverse);
+        let y = weight.map_or(y, |weight| _mm512_mul_ps(y, at(weight, i)));
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(i), y) };
     }
 }
 

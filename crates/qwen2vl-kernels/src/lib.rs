@@ -7,7 +7,7 @@ mod multiply;
 mod pool;
 mod weights;
 
-pub use multiply::{Product, Scratch, is_supported, multiply};
+pub use multiply::{Product, RmsNorm, Rows, Scratch, is_supported, multiply};
 pub use pool::Pool;
 pub use weights::{Kind, Weights, WeightsError};
 

@@ -18,8 +18,26 @@ pub fn is_supported() -> bool {
     false
 }
 
+/// Rows that are multiplied, and what is done to them before.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// `[m, k]`.
+    pub x: &'a [f32],
+    /// `None` takes them as they are.
+    pub norm: Option<RmsNorm<'a>>,
+}
+
+/// `x / sqrt(mean(x²) + epsilon) * weight`, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct RmsNorm<'a> {
+    /// Keeps rows of zeros finite.
+    pub epsilon: f32,
+    /// `[k]`; `None` is ones.
+    pub weight: Option<&'a [f32]>,
+}
+
 /// A product of rows with weights, and what is done with its results: `out [m, n] = f(x [m, k] * weightsᵀ + bias)`, times `x *
-/// timesᵀ` where that is there.
+/// timesᵀ`, plus `plus [m, n]`; what is `None` is left out.
 #[derive(Debug)]
 pub struct Product<'a> {
     /// `[n, k]`.
@@ -30,6 +48,8 @@ pub struct Product<'a> {
     pub beta: Option<f32>,
     /// Weights of the same shape and kind, whose product the result is multiplied with, as in a gated MLP.
     pub times: Option<&'a Weights<'a>>,
+    /// Added at the end, `[m, n]`: a residual stream.
+    pub plus: Option<&'a [f32]>,
     /// `[m, n]`.
     pub out: &'a mut [f32],
 }
@@ -37,7 +57,7 @@ pub struct Product<'a> {
 impl<'a> Product<'a> {
     /// The product alone.
     pub fn new(weights: &'a Weights<'a>, out: &'a mut [f32]) -> Self {
-        Self { weights, bias: None, beta: None, times: None, out }
+        Self { weights, bias: None, beta: None, times: None, plus: None, out }
     }
 
     /// Whether its lengths fit `m` rows, and its weights those that the rows were quantized for.
@@ -47,26 +67,28 @@ impl<'a> Product<'a> {
             w.n == self.weights.n && w.kind == self.weights.kind && w.group == self.weights.group && same(w)
         });
         let bias = self.bias.is_none_or(|bias| bias.len() == self.weights.n);
-        self.out.len() == m * self.weights.n && same(self.weights) && times && bias
+        let plus = self.plus.is_none_or(|plus| plus.len() == self.out.len());
+        self.out.len() == m * self.weights.n && same(self.weights) && times && bias && plus
     }
 }
 
-/// Computes products of the same rows `x [m, k]`, which are quantized once for all of them.
+/// Computes products of the same rows, which are quantized once for all of them.
 ///
 /// # Panics
 ///
 /// If the lengths do not fit the weights, weights of 4 bits and of 8 are mixed, or the processor is not supported.
-pub fn multiply(x: &[f32], products: &mut [Product<'_>], scratch: &mut Scratch, pool: &Pool) {
+pub fn multiply(rows: Rows<'_>, products: &mut [Product<'_>], scratch: &mut Scratch, pool: &Pool) {
     let Some(first) = products.first().map(|p| p.weights) else { return };
-    let m = x.len() / first.k;
-    let fits = x.len() == m * first.k && products.iter().all(|p| p.fits(m, first));
+    let m = rows.x.len() / first.k;
+    let weight = rows.norm.and_then(|norm| norm.weight).is_none_or(|weight| weight.len() == first.k);
+    let fits = rows.x.len() == m * first.k && weight && products.iter().all(|p| p.fits(m, first));
     assert!(fits, "lengths do not fit the weights");
     assert!(is_supported(), "this processor has no AVX-512 VNNI");
     if m == 0 {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    x86::multiply(x, products, m, &mut scratch.activations, pool);
+    x86::multiply(rows, products, m, &mut scratch.activations, pool);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -74,7 +96,7 @@ mod x86 {
     use std::ptr;
     use std::sync::Mutex;
 
-    use super::{Activations, Pool, Product, Weights};
+    use super::{Activations, Pool, Product, Rows, Weights};
     use crate::BLOCK;
     use crate::activations::{LANES, RowMut, padded};
     use crate::avx512::{self, PER_BLOCK, PER_ROW, Panel, Row, WITHIN_BLOCK};
@@ -164,6 +186,7 @@ mod x86 {
         times: Option<&'a Weights<'a>>,
         bias: Option<&'a [f32]>,
         beta: Option<f32>,
+        plus: Option<&'a [f32]>,
         activations: &'a Activations,
         m: usize,
         out: Out,
@@ -176,7 +199,7 @@ mod x86 {
     unsafe impl Sync for Job<'_> {}
 
     pub fn multiply(
-        x: &[f32],
+        rows: Rows<'_>,
         products: &mut [Product<'_>],
         m: usize,
         activations: &mut Activations,
@@ -184,21 +207,21 @@ mod x86 {
     ) {
         let weights = products[0].weights;
         activations.resize(m, weights.k);
-        quantize(x, weights, activations, pool);
+        quantize(rows, weights, activations, pool);
         let factors = |p: &Product<'_>| 1 + usize::from(p.times.is_some());
         let panels: usize = products.iter().map(|p| p.weights.n.div_ceil(PANEL) * factors(p)).sum();
         let jobs: Vec<Job<'_>> = products
             .iter_mut()
             .map(|product| {
                 let factors = factors(product);
-                let Product { weights, bias, beta, times, ref mut out } = *product;
+                let Product { weights, bias, beta, times, plus, ref mut out } = *product;
                 // Enough shares that a slow core does not keep the others waiting, none too small.
                 let row_bytes = weights.kind.bytes(weights.k);
                 let least = SHARE_BYTES.div_ceil(row_bytes * PANEL * m.min(8));
                 let share = (panels / (pool.threads() * 8)).max(least).div_ceil(factors).max(1);
                 let shares = weights.n.div_ceil(PANEL).div_ceil(share);
                 let out = Out { data: out.as_mut_ptr(), stride: weights.n };
-                Job { weights, times, bias, beta, activations, m, out, share, shares }
+                Job { weights, times, bias, beta, plus, activations, m, out, share, shares }
             })
             .collect();
         pool.run(jobs.iter().map(|job| job.shares).sum(), &|mut i| {
@@ -213,21 +236,33 @@ mod x86 {
         });
     }
 
-    fn quantize(x: &[f32], weights: &Weights<'_>, activations: &mut Activations, pool: &Pool) {
+    fn quantize(of: Rows<'_>, weights: &Weights<'_>, activations: &mut Activations, pool: &Pool) {
         let kind = weights.kind;
-        let each = |(x, mut row): (&[f32], RowMut<'_>)| {
+        let each = |normalized: &mut Vec<f32>, (x, mut row): (&[f32], RowMut<'_>)| {
             // SAFETY: `multiply` has asked whether the processor is supported.
-            unsafe { avx512::quantize(kind, x, &mut row) }
+            unsafe {
+                match of.norm {
+                    None => avx512::quantize(kind, x, &mut row),
+                    Some(norm) => {
+                        normalized.resize(x.len(), 0.0);
+                        avx512::normalize(x, norm.epsilon, norm.weight, normalized);
+                        avx512::quantize(kind, normalized, &mut row);
+                    }
+                }
+            }
         };
-        let rows = x.chunks_exact(weights.k).zip(activations.rows_mut());
-        if x.len() < 1 << 16 {
-            return rows.for_each(each);
+        let rows = of.x.chunks_exact(weights.k).zip(activations.rows_mut());
+        if of.x.len() < 1 << 16 {
+            let mut normalized = Vec::new();
+            return rows.for_each(|row| each(&mut normalized, row));
         }
         let rows: Vec<_> = rows.map(|row| Mutex::new(Some(row))).collect();
         let share = rows.len().div_ceil(pool.threads() * 4);
         pool.run(rows.len().div_ceil(share), &|i| {
+            let mut normalized = Vec::new();
             for row in &rows[i * share..((i + 1) * share).min(rows.len())] {
-                row.lock().ok().and_then(|mut row| row.take()).into_iter().for_each(each);
+                let row = row.lock().ok().and_then(|mut row| row.take());
+                row.into_iter().for_each(|row| each(&mut normalized, row));
             }
         });
     }
@@ -324,7 +359,7 @@ mod x86 {
             tokens: std::ops::Range<usize>,
             factors: Option<(&[f32], usize)>,
         ) {
-            if self.bias.is_none() && self.beta.is_none() && factors.is_none() {
+            if self.bias.is_none() && self.beta.is_none() && factors.is_none() && self.plus.is_none() {
                 return;
             }
             for (i, token) in tokens.enumerate() {
@@ -335,7 +370,8 @@ mod x86 {
                 };
                 let bias = self.bias.map(|bias| &bias[rows.clone()]);
                 let factors = factors.map(|(factors, stride)| &factors[i * stride..][..rows.len()]);
-                avx512::finish(out, bias, self.beta, factors);
+                let plus = self.plus.map(|plus| &plus[token * self.out.stride..][rows.clone()]);
+                avx512::finish(out, bias, self.beta, factors, plus);
             }
         }
 

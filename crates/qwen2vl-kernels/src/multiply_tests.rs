@@ -61,8 +61,12 @@ fn activations(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
     (0..n).map(|i| rng.random_range(-1.0..1.0f32) * if i % 97 == 0 { 30.0 } else { 1.0 }).collect()
 }
 
+fn plain(x: &[f32]) -> Rows<'_> {
+    Rows { x, norm: None }
+}
+
 fn product(x: &[f32], weights: &Weights<'_>, out: &mut [f32], scratch: &mut Scratch, pool: &Pool) {
-    multiply(x, &mut [Product::new(weights, out)], scratch, pool);
+    multiply(plain(x), &mut [Product::new(weights, out)], scratch, pool);
 }
 
 const SHAPES: [(Kind, (usize, usize, usize), bool); 10] = [
@@ -218,7 +222,7 @@ fn products_of_the_same_rows_are_those_of_each_and_what_comes_behind_is_done() {
                 Product { bias: Some(&bias), beta: Some(1.702), ..Product::new(&weights[1], b) },
                 Product { beta: Some(1.0), times: Some(&weights[3]), ..Product::new(&weights[2], c) },
             ];
-            multiply(&x, &mut products, &mut scratch, &pool);
+            multiply(plain(&x), &mut products, &mut scratch, &pool);
             assert!(outs[0] == alone[0], "{kind:?}, {m} rows");
             let silu = |y: f32, beta: f64| {
                 let y = f64::from(y);
@@ -239,6 +243,46 @@ fn products_of_the_same_rows_are_those_of_each_and_what_comes_behind_is_done() {
 }
 
 #[test]
+fn rows_are_normalized_before_and_added_to_behind() {
+    if !is_supported() {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let mut scratch = Scratch::default();
+    for (k, weighted) in [(1536, true), (128, false), (8960, true)] {
+        let made = Made::new(&mut rng, Kind::U4, (37, k, 128), true);
+        let weight: Vec<f32> = (0..k).map(|_| rng.random_range(0.1..2.0)).collect();
+        let norm = RmsNorm { epsilon: 1e-6, weight: weighted.then_some(&weight) };
+        for (m, threads) in [(1, 2), (3, 1), (700, 2)] {
+            let pool = Pool::new(threads);
+            let x = activations(&mut rng, m * k);
+            let mut normalized = vec![0.0; m * k];
+            for (x, out) in x.chunks_exact(k).zip(normalized.chunks_exact_mut(k)) {
+                // SAFETY: the processor is supported.
+                unsafe { crate::avx512::normalize(x, norm.epsilon, norm.weight, out) };
+                let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / k as f64;
+                for (i, got) in out.iter().enumerate() {
+                    let weight = norm.weight.map_or(1.0, |weight| f64::from(weight[i]));
+                    let want = f64::from(x[i]) / (mean + 1e-6).sqrt() * weight;
+                    assert!(
+                        (f64::from(*got) - want).abs() <= 1e-6 * want.abs(),
+                        "{k}, {i}: {got} for {want}"
+                    );
+                }
+            }
+            let plus = activations(&mut rng, m * 37);
+            let (mut want, mut got) = (vec![0.0; m * 37], vec![0.0; m * 37]);
+            product(&normalized, &made.weights(), &mut want, &mut scratch, &pool);
+            want.iter_mut().zip(&plus).for_each(|(want, plus)| *want += plus);
+            let weights = made.weights();
+            let mut products = [Product { plus: Some(&plus), ..Product::new(&weights, &mut got) }];
+            multiply(Rows { x: &x, norm: Some(norm) }, &mut products, &mut scratch, &pool);
+            assert!(got == want, "{m} rows of {k}");
+        }
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     if !is_supported() {
         return;
@@ -249,7 +293,7 @@ fn what_does_not_fit_is_refused() {
     let [four, eight, more] = made.each_ref().map(Made::weights);
     let refused = |mut products: Vec<Product<'_>>| {
         let run = std::panic::AssertUnwindSafe(|| {
-            multiply(&[0.0; 512], &mut products, &mut Scratch::default(), &Pool::new(1));
+            multiply(plain(&[0.0; 512]), &mut products, &mut Scratch::default(), &Pool::new(1));
         });
         std::panic::catch_unwind(run).is_err()
     };
@@ -259,5 +303,6 @@ fn what_does_not_fit_is_refused() {
     assert!(refused(vec![Product::new(&four, &mut a), Product::new(&eight, &mut b)]));
     assert!(refused(vec![Product { times: Some(&more), ..Product::new(&four, &mut a) }]));
     assert!(refused(vec![Product { times: Some(&eight), ..Product::new(&four, &mut a) }]));
+    assert!(refused(vec![Product { plus: Some(&[0.0; 63]), ..Product::new(&four, &mut a) }]));
     assert!(refused(vec![Product { bias: Some(&[0.0; 31]), ..Product::new(&four, &mut a) }]));
 }

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::products::{RawKernels, RawWeights};
 
 /// What shim.cpp says of itself; raised with every change of a signature.
-pub(crate) const ABI: u32 = 3;
+pub(crate) const ABI: u32 = 4;
 
 /// Longest message taken over from OpenVINO, bytes.
 pub(crate) const MESSAGE: usize = 4096;

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use qwen2vl_kernels::{Kind, Pool, Product, Scratch, Weights, is_supported, multiply};
+use qwen2vl_kernels::{Kind, Pool, Product, RmsNorm, Rows, Scratch, Weights, is_supported, multiply};
 
 /// Threads and memory of the products; models share them, one product at a time.
 pub struct Kernels {
@@ -49,7 +49,17 @@ pub(crate) struct RawProduct {
     times: *const c_void,
     bias: *const f32,
     beta: *const f32,
+    plus: *const f32,
     out: *mut f32,
+}
+
+/// Rows as shim.cpp describes them; what is null is left out.
+#[repr(C)]
+pub(crate) struct RawRows {
+    x: *const f32,
+    m: u64,
+    epsilon: *const f32,
+    norm_weight: *const f32,
 }
 
 /// What shim.cpp calls.
@@ -57,7 +67,7 @@ pub(crate) struct RawProduct {
 pub(crate) struct RawKernels {
     context: *const c_void,
     prepare: unsafe extern "C" fn(*const c_void, *const RawWeights) -> *mut c_void,
-    multiply: unsafe extern "C" fn(*const c_void, *const RawProduct, u64, *const f32, u64),
+    multiply: unsafe extern "C" fn(*const c_void, *const RawProduct, u64, *const RawRows),
     release: unsafe extern "C" fn(*const c_void, *mut c_void),
 }
 
@@ -110,31 +120,37 @@ unsafe extern "C" fn prepare(_: *const c_void, raw: *const RawWeights) -> *mut c
     weights.map_or(ptr::null_mut(), |weights| Box::into_raw(Box::new(weights)).cast())
 }
 
-unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n: u64, x: *const f32, m: u64) {
-    // SAFETY: the kernels outlive the model; weights are what `prepare` made, of one `k`; `x` and outputs are tensors of `m`
-    // rows, a bias has a value for each column.
-    let (kernels, mut products, x) = unsafe {
-        let m = m as usize;
+unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n: u64, rows: *const RawRows) {
+    // SAFETY: the kernels outlive the model; weights are what `prepare` made, of one `k`; rows, outputs and what is added to
+    // them are tensors of `m` rows, a bias has a value for each column and a norm's weight one for each of `k`.
+    let (kernels, mut products, rows) = unsafe {
+        let m = (*rows).m as usize;
         let kernels = &*context.cast::<Kernels>();
         let weights = |raw: *const c_void| raw.cast::<Weights<'static>>().as_ref();
+        let slice = |data: *const f32, n| (!data.is_null()).then(|| std::slice::from_raw_parts(data, n));
         let product = |raw: &RawProduct| {
             let of = weights(raw.weights)?;
             Some(Product {
                 weights: of,
-                bias: (!raw.bias.is_null()).then(|| std::slice::from_raw_parts(raw.bias, of.n())),
+                bias: slice(raw.bias, of.n()),
                 beta: raw.beta.as_ref().copied(),
                 times: weights(raw.times),
+                plus: slice(raw.plus, m * of.n()),
                 out: std::slice::from_raw_parts_mut(raw.out, m * of.n()),
             })
         };
         let products: Vec<Product<'_>> =
             std::slice::from_raw_parts(raw, n as usize).iter().filter_map(product).collect();
         let k = products.first().map_or(0, |p| p.weights.k());
-        (kernels, products, std::slice::from_raw_parts(x, m * k))
+        let norm = (*rows)
+            .epsilon
+            .as_ref()
+            .map(|epsilon| RmsNorm { epsilon: *epsilon, weight: slice((*rows).norm_weight, k) });
+        (kernels, products, Rows { x: std::slice::from_raw_parts((*rows).x, m * k), norm })
     };
     let run = AssertUnwindSafe(|| {
         let mut scratch = kernels.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        multiply(x, &mut products, &mut scratch, &kernels.pool);
+        multiply(rows, &mut products, &mut scratch, &kernels.pool);
     });
     // A panic must not pass through C++; what it would leave behind is seen as damage by those who sample.
     if std::panic::catch_unwind(run).is_err() {

@@ -17,12 +17,16 @@
 #include <openvino/op/add.hpp>
 #include <openvino/op/constant.hpp>
 #include <openvino/op/convert.hpp>
+#include <openvino/op/divide.hpp>
 #include <openvino/op/gather.hpp>
 #include <openvino/op/matmul.hpp>
 #include <openvino/op/multiply.hpp>
 #include <openvino/op/op.hpp>
+#include <openvino/op/power.hpp>
+#include <openvino/op/reduce_mean.hpp>
 #include <openvino/op/reshape.hpp>
 #include <openvino/op/sigmoid.hpp>
+#include <openvino/op/sqrt.hpp>
 #include <openvino/op/subtract.hpp>
 #include <openvino/op/swish.hpp>
 #include <openvino/openvino.hpp>
@@ -32,7 +36,7 @@
 
 namespace {
 
-constexpr uint32_t ABI = 3;
+constexpr uint32_t ABI = 4;
 
 // Weights of a matrix product, row-major `[n, k]`, each group of `group` values along k with a scale and maybe a zero point.
 struct Weights {
@@ -45,14 +49,24 @@ struct Weights {
 
 enum Kind : uint32_t { U4 = 0, U8 = 1, I8 = 2 };
 
-// `out [m, n] = f(x * weights^T + bias)`, times `x * times^T`. `f(y)` is `y * sigmoid(beta * y)`, and `y` where there is no
-// beta; what is null is left out.
+// `out [m, n] = f(x * weights^T + bias)`, times `x * times^T`, plus `plus [m, n]`. `f(y)` is `y * sigmoid(beta * y)`, and `y`
+// where there is no beta; what is null is left out.
 struct Product {
     const void* weights;
     const void* times;
     const float* bias;
     const float* beta;
+    const float* plus;
     float* out;
+};
+
+// Rows `x [m, k]`. Where there is an epsilon, they are RMS-normalized first, and multiplied with `norm_weight [k]` unless that
+// is null.
+struct Rows {
+    const float* x;
+    uint64_t m;
+    const float* epsilon;
+    const float* norm_weight;
 };
 
 // The caller's matrix products. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
@@ -60,8 +74,8 @@ struct Product {
 struct Kernels {
     void* context;
     void* (*prepare)(void* context, const Weights* weights);
-    // All products of the same rows `x [m, k]`.
-    void (*multiply)(void* context, const Product* products, uint64_t n, const float* x, uint64_t m);
+    // All products of the same rows.
+    void (*multiply)(void* context, const Product* products, uint64_t n, const Rows* rows);
     void (*release)(void* context, void* prepared);
 };
 
@@ -83,28 +97,41 @@ struct Part {
     std::optional<float> beta;
 };
 
-// Products of the same `x [.., k]` by the caller's kernels, each `[.., n]`.
+// What is done to the rows before.
+struct Norm {
+    float epsilon;
+    std::vector<float> weight;
+};
+
+// One operation: products of the same rows.
+struct Parts {
+    std::vector<Part> parts;
+    std::optional<Norm> norm;
+};
+
+// Products of the same `x [.., k]` by the caller's kernels, each `[.., n]`; a second input is added to the only one.
 class CompressedMatMul : public ov::op::Op {
 public:
     OPENVINO_OP("CompressedMatMul", "qwen2vl");
 
     CompressedMatMul() = default;
-    CompressedMatMul(const ov::Output<ov::Node>& x, std::shared_ptr<const std::vector<Part>> parts)
-        : Op({x}), m_parts(std::move(parts)), m_id(reinterpret_cast<uintptr_t>(m_parts->at(0).weights->handle)) {
+    CompressedMatMul(const ov::OutputVector& inputs, std::shared_ptr<const Parts> parts)
+        : Op(inputs), m_parts(std::move(parts)), m_id(reinterpret_cast<uintptr_t>(m_parts.get())) {
         constructor_validate_and_infer_types();
     }
 
     void validate_and_infer_types() override {
-        set_output_size(m_parts->size());
-        for (size_t i = 0; i < m_parts->size(); ++i) {
+        const auto& parts = m_parts->parts;
+        set_output_size(parts.size());
+        for (size_t i = 0; i < parts.size(); ++i) {
             auto shape = get_input_partial_shape(0);
-            shape[shape.rank().get_length() - 1] = static_cast<int64_t>(m_parts->at(i).weights->weights.n);
+            shape[shape.rank().get_length() - 1] = static_cast<int64_t>(parts[i].weights->weights.n);
             set_output_type(i, ov::element::f32, shape);
         }
     }
 
     std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
-        return std::make_shared<CompressedMatMul>(inputs.at(0), m_parts);
+        return std::make_shared<CompressedMatMul>(inputs, m_parts);
     }
 
     bool visit_attributes(ov::AttributeVisitor& visitor) override {
@@ -117,25 +144,33 @@ public:
 
     bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
         const auto& shape = inputs[0].get_shape();
-        const uint64_t rows = ov::shape_size(shape) / std::max<size_t>(shape.back(), 1);
+        const auto& norm = m_parts->norm;
+        const Rows rows{inputs[0].data<float>(), ov::shape_size(shape) / std::max<size_t>(shape.back(), 1),
+                        norm ? &norm->epsilon : nullptr,
+                        norm && !norm->weight.empty() ? norm->weight.data() : nullptr};
+        const auto& parts = m_parts->parts;
         std::vector<Product> products;
-        products.reserve(m_parts->size());
-        for (size_t i = 0; i < m_parts->size(); ++i) {
-            const auto& part = m_parts->at(i);
+        products.reserve(parts.size());
+        for (size_t i = 0; i < parts.size(); ++i) {
+            const auto& part = parts[i];
             auto out_shape = shape;
             out_shape.back() = part.weights->weights.n;
             outputs[i].set_shape(out_shape);
             products.push_back({part.weights->handle, part.times ? part.times->handle : nullptr,
                                 part.bias.empty() ? nullptr : part.bias.data(), part.beta ? &*part.beta : nullptr,
-                                outputs[i].data<float>()});
+                                nullptr, outputs[i].data<float>()});
         }
-        const auto& k = m_parts->at(0).weights->kernels;
-        k.multiply(k.context, products.data(), products.size(), inputs[0].data<float>(), rows);
+        if (inputs.size() > 1) {
+            OPENVINO_ASSERT(inputs[1].get_shape() == outputs[0].get_shape(), "what is added has another shape");
+            products[0].plus = inputs[1].data<float>();
+        }
+        const auto& k = parts[0].weights->kernels;
+        k.multiply(k.context, products.data(), products.size(), &rows);
         return true;
     }
 
 private:
-    std::shared_ptr<const std::vector<Part>> m_parts;
+    std::shared_ptr<const Parts> m_parts;
     uint64_t m_id = 0;
 };
 
@@ -290,7 +325,50 @@ void take_factor(Candidate& c, std::vector<Candidate>& all) {
     }
 }
 
-// Puts the caller's kernels in place of products of compressed weights and of what comes directly behind them, products of the
+// The rows that an RMS norm makes `x [.., k]` of, and the norm.
+std::optional<std::pair<ov::Output<ov::Node>, Norm>> norm_before(const ov::Output<ov::Node>& x, uint64_t k) {
+    auto product = ov::as_type_ptr<ov::op::v1::Multiply>(x.get_node_shared_ptr());
+    std::vector<float> weight;
+    for (size_t i = 0; product && weight.empty() && i < 2; ++i) {
+        const auto constant = constant_below(product->get_input_node_shared_ptr(i));
+        if (!constant || constant->get_shape().empty() || constant->get_shape().back() != k) continue;
+        if (ov::shape_size(constant->get_shape()) != k) continue;
+        weight = constant->cast_vector<float>();
+        product = ov::as_type_ptr<ov::op::v1::Multiply>(product->get_input_node_shared_ptr(1 - i));
+    }
+    for (size_t i = 0; product && i < 2; ++i) {
+        const auto rows = product->input_value(i);
+        const auto inverse = ov::as_type_ptr<ov::op::v1::Divide>(product->get_input_node_shared_ptr(1 - i));
+        if (!inverse || scalar(inverse->input_value(0)) != 1.0f) continue;
+        const auto root = ov::as_type_ptr<ov::op::v0::Sqrt>(inverse->get_input_node_shared_ptr(1));
+        const auto sum = root ? ov::as_type_ptr<ov::op::v1::Add>(root->get_input_node_shared_ptr(0)) : nullptr;
+        const auto mean = sum ? ov::as_type_ptr<ov::op::v1::ReduceMean>(sum->get_input_node_shared_ptr(0)) : nullptr;
+        const auto square = mean ? ov::as_type_ptr<ov::op::v1::Power>(mean->get_input_node_shared_ptr(0)) : nullptr;
+        if (!square || square->input_value(0) != rows || scalar(square->input_value(1)) != 2.0f) continue;
+        const auto epsilon = scalar(sum->input_value(1));
+        const auto axes = ov::as_type_ptr<ov::op::v0::Constant>(mean->get_input_node_shared_ptr(1));
+        const auto rank = rows.get_partial_shape().rank();
+        if (!epsilon || !axes || rank.is_dynamic() || !mean->get_keep_dims()) continue;
+        const auto reduced = axes->cast_vector<int64_t>();
+        if (reduced.size() != 1 || (reduced[0] != -1 && reduced[0] != rank.get_length() - 1)) continue;
+        return std::make_pair(rows, Norm{*epsilon, std::move(weight)});
+    }
+    return std::nullopt;
+}
+
+// What is added to the only product of its rows: the residual stream.
+std::optional<ov::Output<ov::Node>> take_residual(const Part& part, ov::Output<ov::Node>& output) {
+    if (part.beta || part.times) return std::nullopt;
+    const auto add = only_reader<ov::op::v1::Add>(output);
+    if (!add) return std::nullopt;
+    const auto residual = other_input(*add, output);
+    const bool same = residual.get_element_type() == ov::element::f32 && residual.get_partial_shape() == output.get_partial_shape();
+    if (!same || residual == output || constant_below(residual.get_node_shared_ptr())) return std::nullopt;
+    output = add->output(0);
+    return residual;
+}
+
+// Puts the caller's kernels in place of products of compressed weights and of what lies directly around them, products of the
 // same rows in one operation; returns how many products.
 uint64_t replace_products(const std::shared_ptr<ov::Model>& model, const Kernels& kernels) {
     std::vector<Candidate> found;
@@ -310,15 +388,27 @@ uint64_t replace_products(const std::shared_ptr<ov::Model>& model, const Kernels
         // What was replaced before may be what these rows come from.
         const auto x = found[i].matmul->input_value(0);
         const bool four_bits = found[i].part.weights->weights.kind == U4;
-        auto parts = std::make_shared<std::vector<Part>>();
+        auto parts = std::make_shared<Parts>();
         ov::OutputVector outputs;
+        size_t matmuls = 0;
         for (size_t j = i; j < found.size(); ++j) {
             auto& c = found[j];
             if (!c.part.weights || c.matmul->input_value(0) != x || (c.part.weights->weights.kind == U4) != four_bits) continue;
             outputs.push_back(c.output);
-            parts->push_back(std::move(c.part));
+            matmuls += c.part.times ? 2 : 1;
+            parts->parts.push_back(std::move(c.part));
         }
-        const auto op = std::make_shared<CompressedMatMul>(x, parts);
+        ov::OutputVector inputs{x};
+        // Unless somebody else needs the normalized rows as well.
+        if (x.get_target_inputs().size() == matmuls) {
+            if (auto norm = norm_before(x, parts->parts[0].weights->weights.k)) {
+                inputs[0] = norm->first;
+                parts->norm = std::move(norm->second);
+            }
+        }
+        if (outputs.size() == 1)
+            if (const auto residual = take_residual(parts->parts[0], outputs[0])) inputs.push_back(*residual);
+        const auto op = std::make_shared<CompressedMatMul>(inputs, parts);
         op->set_friendly_name(outputs[0].get_node()->get_friendly_name());
         for (size_t j = 0; j < outputs.size(); ++j) outputs[j].replace(op->output(j));
     }
