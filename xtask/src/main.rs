@@ -62,7 +62,7 @@ enum Command {
     /// Check what the compiler does not: layers, module headers, metadata, golden hashes
     Tidy,
     /// Print the benchmark tables, peers side by side in one run
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Run what has to pass before a change goes in: formatting, clippy, tidy, docs without OpenVINO, tests
     Ci {
         /// Leave the tests out

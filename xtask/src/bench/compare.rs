@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::report::{Better, Row, read};
+use super::report::{Better, Row, read, same};
 use super::table::{number, render};
 
 #[derive(Debug, Args)]
@@ -71,10 +71,6 @@ struct Change<'r> {
     new: &'r Row,
     /// By which share the new ratio is worse; below 0 it is better.
     worse: f64,
-}
-
-fn same(a: &Row, b: &Row) -> bool {
-    (&a.scenario, &a.metric, &a.peer_name) == (&b.scenario, &b.metric, &b.peer_name)
 }
 
 fn changes<'r>(old: &'r [Row], new: &'r [Row]) -> Vec<Change<'r>> {

@@ -2,6 +2,7 @@
 //! comes and goes only ratios count.
 
 mod compare;
+mod join;
 mod machine;
 mod peer;
 mod picture;
@@ -40,6 +41,19 @@ pub struct BenchArgs {
 enum BenchCommand {
     /// Compare the JSON files of two runs; fails where a ratio to a peer became worse
     Compare(compare::CompareArgs),
+    /// Make one of the JSON files of runs of single scenarios
+    Join(join::JoinArgs),
+}
+
+/// What is written of a run beside its table.
+#[derive(Debug, Args)]
+struct Output {
+    /// Write the figures: rows of scenario, metric, ours, peer, peer_name, ratio, goal, met
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw the ratios as a picture
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -53,12 +67,8 @@ struct RunArgs {
     /// All scenarios with the demo model, small and once: shows that everything runs, and no figure that means anything
     #[arg(long)]
     quick: bool,
-    /// Write the figures: rows of scenario, metric, ours, peer, peer_name, ratio, goal, met
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw the ratios as a picture
-    #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
     /// The model, an OpenVINO export [default: one of random weights and the 2B's shapes, made once with Python]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -102,12 +112,13 @@ enum Peer {
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     match &args.command {
         Some(BenchCommand::Compare(args)) => compare::run(args),
+        Some(BenchCommand::Join(args)) => join::run(args),
         None => measure(&args.run).map(|()| ExitCode::SUCCESS),
     }
 }
 
 fn measure(args: &RunArgs) -> Result<()> {
-    if let Some(path) = &args.plot {
+    if let Some(path) = &args.output.plot {
         plot::check_name(path)?;
     }
     let library = setup::run()?;
@@ -124,12 +135,12 @@ fn measure(args: &RunArgs) -> Result<()> {
         for scenario in scenarios {
             report.add(scenario.measure(&mut programs, args)?);
             // What was measured is kept, whatever becomes of the others.
-            report.write(args)?;
+            report.write(&args.output)?;
         }
     }
     if args.wants(scenario::PREPROCESS) {
         report.add(preprocess::run(args)?);
     }
     println!("\n{}", report.table());
-    report.write(args)
+    report.write(&args.output)
 }

@@ -11,6 +11,23 @@ pub struct Size {
     pub width: u32,
 }
 
+/// Pixels that become a token are a square of this side.
+const TOKEN_SIDE: u32 = 28;
+
+impl Size {
+    /// Tokens at full size.
+    pub fn tokens(self) -> usize {
+        let of = |side: u32| ((side + TOKEN_SIDE / 2) / TOKEN_SIDE) as usize;
+        of(self.height) * of(self.width)
+    }
+
+    /// A limit of pixels that it stays below when its sides become multiples of a token's.
+    pub fn max_pixels(self) -> u64 {
+        let of = |side: u32| u64::from(side + TOKEN_SIDE);
+        of(self.height) * of(self.width)
+    }
+}
+
 /// The file of picture `index` of a size, which is made if it is not there.
 ///
 /// # Errors
@@ -42,6 +59,17 @@ fn write(path: &Path, size: Size, index: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_and_limit_are_those_of_sides_rounded_to_multiples_of_28() {
+        for (height, width, tokens) in [(448, 448, 256), (1080, 1920, 39 * 69), (3024, 4032, 15_552)] {
+            let size = Size { height, width };
+            assert_eq!(size.tokens(), tokens);
+            assert!(
+                size.max_pixels() >= tokens as u64 * 784 && size.max_pixels() < tokens as u64 * 784 * 5 / 4
+            );
+        }
+    }
 
     #[test]
     fn the_file_holds_all_pixels() {

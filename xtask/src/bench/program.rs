@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::peer::json_lines;
@@ -142,6 +142,8 @@ pub struct Sample {
     pub vision_ms: Option<f64>,
     /// Of all requests, without loading.
     pub wall_ms: f64,
+    /// Of all requests.
+    pub prompt_tokens: Option<f64>,
     pub requests: f64,
     pub output_tokens: f64,
     pub peak_rss_bytes: Option<f64>,
@@ -237,11 +239,19 @@ impl Programs {
             cache = folder.path().to_owned();
         }
         command.arg("--cache").arg(cache);
+        if job.who == Who::Ours && job.images > 0 {
+            // The demo model's own limit is low.
+            command.args(["--max-pixels", &job.size.max_pixels().to_string()]);
+        }
         if let Some(threads) = self.threads {
             command.args(["--threads", &threads.to_string()]);
         }
         let mut sample: Sample = json_lines(&mut command)?.pop().context("no figures")?;
         sample.requests = sample.requests.max(1.0);
+        let least = (job.images * job.questions * job.size.tokens()) as f64;
+        if let Some(tokens) = sample.prompt_tokens.filter(|n| job.who == Who::Ours && *n < least) {
+            bail!("{tokens} tokens of prompts, {least} of images in them: they were made smaller");
+        }
         let weights = fs::metadata(model.join("openvino_language_model.bin"));
         sample.weight_bytes = weights.ok().map(|file| file.len() as f64);
         Ok(sample)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::quiet::Quiet;
 use super::table::{median, number, render};
-use super::{RunArgs, plot};
+use super::{Output, plot};
 
 /// Which of two figures is the better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +76,11 @@ impl Row {
     }
 }
 
+/// Whether two rows are of the same figure.
+pub fn same(a: &Row, b: &Row) -> bool {
+    (&a.scenario, &a.metric, &a.peer_name) == (&b.scenario, &b.metric, &b.peer_name)
+}
+
 /// All rows of a run, and what it ran on.
 #[derive(Debug)]
 pub struct Report {
@@ -104,11 +109,11 @@ impl Report {
     /// # Errors
     ///
     /// If one cannot be written.
-    pub fn write(&self, args: &RunArgs) -> Result<()> {
-        if let Some(path) = &args.json {
+    pub fn write(&self, output: &Output) -> Result<()> {
+        if let Some(path) = &output.json {
             write_whole(path, &serde_json::to_string_pretty(&self.rows)?)?;
         }
-        if let Some(path) = &args.plot {
+        if let Some(path) = &output.plot {
             write_whole(path, &plot::svg(&self.rows)?)?;
         }
         Ok(())
