@@ -64,7 +64,7 @@ fn the_demo_models_boxes_come_as_rows_pictures_coco_and_yolo() {
 
     // Rows: the name that was asked for, in pixels of the image, the text as it was.
     let rows = ran.rows();
-    let mut same = 0;
+    let mut near = 0;
     for (row, (image, question, name, int4)) in rows.iter().zip(&questions) {
         let [one] = &row["boxes"].as_array().unwrap()[..] else { panic!("{question}: {row}") };
         assert_eq!((&one["label"], &one["image"]), (&json!(name), &json!(0)), "{question}");
@@ -80,11 +80,14 @@ fn the_demo_models_boxes_come_as_rows_pictures_coco_and_yolo() {
             scaled[0], scaled[1], scaled[2], scaled[3]
         );
         assert_eq!(row["result"], spelled, "{question}");
-        same += usize::from(spelled == *int4);
+        let (_, place) = int4.split_once("<|box_start|>").unwrap();
+        let numbers = place.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<f64>().ok());
+        near += usize::from(numbers.zip(&scaled).all(|(want, got)| (want - got).abs() <= 50.0));
     }
-    // Kernels differ between CPUs; where they do not, the reference's own boxes.
-    println!("{same} of {} as the reference", questions.len());
-    assert!(same * 2 > questions.len());
+    // Kernels differ between CPUs and round differently; the reference's own boxes in single precision are in the
+    // end-to-end tests.
+    println!("{near} of {} within 50 of 1000 of the reference's", questions.len());
+    assert!(near * 4 >= questions.len() * 3);
 
     check_coco(&coco, &rows);
     check_yolo(&yolo, &rows);
