@@ -2,7 +2,7 @@
 
 use crate::activations::Activations;
 use crate::pool::Pool;
-use crate::weights::{Kind, Weights};
+use crate::product::{Product, Rows};
 
 /// Memory that calls use one after the other.
 #[derive(Debug, Default)]
@@ -16,60 +16,6 @@ pub fn is_supported() -> bool {
     return crate::avx512::is_supported();
     #[cfg(not(target_arch = "x86_64"))]
     false
-}
-
-/// Rows that are multiplied, and what is done to them before.
-#[derive(Debug, Clone, Copy)]
-pub struct Rows<'a> {
-    /// `[m, k]`.
-    pub x: &'a [f32],
-    /// `None` takes them as they are.
-    pub norm: Option<RmsNorm<'a>>,
-}
-
-/// `x / sqrt(mean(x²) + epsilon) * weight`, row by row.
-#[derive(Debug, Clone, Copy)]
-pub struct RmsNorm<'a> {
-    /// Keeps rows of zeros finite.
-    pub epsilon: f32,
-    /// `[k]`; `None` is ones.
-    pub weight: Option<&'a [f32]>,
-}
-
-/// A product of rows with weights, and what is done with its results: `out [m, n] = f(x [m, k] * weightsᵀ + bias)`, times `x *
-/// timesᵀ`, plus `plus [m, n]`; what is `None` is left out.
-#[derive(Debug)]
-pub struct Product<'a> {
-    /// `[n, k]`.
-    pub weights: &'a Weights<'a>,
-    /// Added to each row, `[n]`.
-    pub bias: Option<&'a [f32]>,
-    /// `f(y) = y * sigmoid(beta * y)`: SiLU with 1, quick GELU with 1.702. `None` is `f(y) = y`.
-    pub beta: Option<f32>,
-    /// Weights of the same shape and kind, whose product the result is multiplied with, as in a gated MLP.
-    pub times: Option<&'a Weights<'a>>,
-    /// Added at the end, `[m, n]`: a residual stream.
-    pub plus: Option<&'a [f32]>,
-    /// `[m, n]`.
-    pub out: &'a mut [f32],
-}
-
-impl<'a> Product<'a> {
-    /// The product alone.
-    pub fn new(weights: &'a Weights<'a>, out: &'a mut [f32]) -> Self {
-        Self { weights, bias: None, beta: None, times: None, plus: None, out }
-    }
-
-    /// Whether its lengths fit `m` rows, and its weights those that the rows were quantized for.
-    fn fits(&self, m: usize, first: &Weights<'_>) -> bool {
-        let same = |w: &Weights<'_>| w.k == first.k && (w.kind == Kind::U4) == (first.kind == Kind::U4);
-        let times = self.times.is_none_or(|w| {
-            w.n == self.weights.n && w.kind == self.weights.kind && w.group == self.weights.group && same(w)
-        });
-        let bias = self.bias.is_none_or(|bias| bias.len() == self.weights.n);
-        let plus = self.plus.is_none_or(|plus| plus.len() == self.out.len());
-        self.out.len() == m * self.weights.n && same(self.weights) && times && bias && plus
-    }
 }
 
 /// Computes products of the same rows, which are quantized once for all of them.
@@ -96,31 +42,22 @@ mod x86 {
     use std::ptr;
     use std::sync::Mutex;
 
-    use super::{Activations, Pool, Product, Rows, Weights};
+    use super::{Activations, Pool, Product, Rows};
     use crate::BLOCK;
     use crate::activations::{LANES, RowMut, padded};
     use crate::avx512::{self, PER_BLOCK, PER_ROW, Panel, Row, WITHIN_BLOCK};
-    use crate::weights::Kind;
-
-    /// Rows of weights whose scales are made ready together; a multiple of every tile's.
-    const PANEL: usize = 16;
+    use crate::panel::{PANEL, PER_STREAM, PanelRows, STREAMS, Scales};
+    use crate::weights::{Kind, Weights};
 
     /// Bytes of quantized activations that stay in a core's second-level cache while weights pass by.
     const TOKEN_BYTES: usize = 256 << 10;
 
-    /// Bytes between what is computed of a row and what is fetched meanwhile; where several rows of weights are used
-    /// together, it is the next panel that is fetched.
+    /// Bytes between what is computed of a row and what is fetched meanwhile; where rows that follow each other are read
+    /// together, it is as many rows.
     const AHEAD: usize = 2048;
-
-    /// The least bytes between scales that are used and those fetched meanwhile, which are of the next panel.
-    const SCALES_AHEAD: usize = 1024;
 
     /// Bytes of a page of memory, within which the processor fetches ahead by itself.
     const PAGE: usize = 4096;
-
-    /// Streams of rows of weights that are read at once, and rows of a stream that belong to a panel.
-    const STREAMS: usize = 8;
-    const PER_STREAM: usize = PANEL / STREAMS;
 
     /// Bytes of weights of a share of the work: less is not worth waking another thread.
     const SHARE_BYTES: usize = 48 << 10;
@@ -139,36 +76,6 @@ mod x86 {
         data: *mut f32,
         /// Columns from one row to the next.
         stride: usize,
-    }
-
-    /// Rows of weights of a panel, counted from the first of a share: one after the other, or `apart`, some of each stream, so
-    /// that rows that are read at once lie in several pages.
-    #[derive(Clone, Copy)]
-    struct PanelRows {
-        first: usize,
-        n: usize,
-        /// Rows from a stream to the next, or 0.
-        apart: usize,
-    }
-
-    impl PanelRows {
-        /// The `i`-th row, in the order of reading.
-        #[inline]
-        fn row(self, i: usize) -> usize {
-            match self.apart {
-                0 => self.first + i,
-                apart => self.first + i % STREAMS * apart + i / STREAMS,
-            }
-        }
-
-        /// Where its scales are kept: those of a stream lie together.
-        #[inline]
-        fn place(self, i: usize) -> usize {
-            match self.apart {
-                0 => i,
-                _ => i % STREAMS * PER_STREAM + i / STREAMS,
-            }
-        }
     }
 
     /// A panel of the rows from `first` on, for some rows of activations.
@@ -407,7 +314,7 @@ mod x86 {
                 // The first of them meet weights that are still in memory.
                 let ahead = match t == tokens.start {
                     true if AT_ONCE == 1 || of.apart > 0 => AHEAD,
-                    true => row_bytes * AT_ONCE.max(R),
+                    true => row_bytes * R,
                     false => 0,
                 };
                 for r in (0..of.n).step_by(R) {
@@ -437,133 +344,6 @@ mod x86 {
                 lane_sums: of.lane_sums[token * blocks * LANES..][..blocks * LANES].as_ptr(),
                 block_sums: of.block_sums[token * padded(blocks)..][..padded(blocks)].as_ptr(),
             }
-        }
-    }
-
-    /// Scales of a panel's rows, and those times zero points, as the tile wants them.
-    struct Scales {
-        scales: Vec<f32>,
-        zeros: Vec<f32>,
-        /// Values of a row; behind the last one there is room for a vector, as what is not a whole one is read as if it was.
-        width: usize,
-    }
-
-    impl Scales {
-        fn new<const SCALES: u8>(weights: &Weights<'_>) -> Self {
-            let blocks = weights.k / BLOCK;
-            let width = match SCALES {
-                PER_ROW => 1,
-                PER_BLOCK => blocks,
-                _ => blocks * LANES,
-            };
-            let room = || vec![0.0; PANEL * width + LANES];
-            Self { scales: room(), zeros: room(), width }
-        }
-
-        #[inline]
-        fn scales_of(&self, row: usize) -> *const f32 {
-            self.scales[row * self.width..][..self.width].as_ptr()
-        }
-
-        #[inline]
-        fn zeros_of(&self, row: usize) -> *const f32 {
-            self.zeros[row * self.width..][..self.width].as_ptr()
-        }
-
-        #[inline]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-        fn fill<const SCALES: u8>(&mut self, weights: &Weights<'_>, first: usize, panel: PanelRows) {
-            let blocks = weights.k / BLOCK;
-            let lanes_of_group = weights.group / 8;
-            let (scales, zeros) = (&mut self.scales[..], &mut self.zeros[..]);
-            let fast = match SCALES {
-                PER_ROW => weights.fast_rows(first + panel.first, panel.n, scales, zeros),
-                PER_BLOCK if panel.apart == 0 => {
-                    weights.fast_blocks(first + panel.first, panel.n, scales, zeros)
-                }
-                PER_BLOCK => (0..STREAMS).all(|stream| {
-                    let at = stream * PER_STREAM * self.width;
-                    let row = first + panel.first + stream * panel.apart;
-                    weights.fast_blocks(row, PER_STREAM, &mut scales[at..], &mut zeros[at..])
-                }),
-                _ => false,
-            };
-            if fast {
-                return;
-            }
-            for i in 0..panel.n {
-                let (row, place) = (first + panel.row(i), panel.place(i));
-                let scales = &mut scales[place * self.width..][..self.width];
-                let zeros = &mut zeros[place * self.width..][..self.width];
-                match SCALES {
-                    PER_ROW => (scales[0], zeros[0]) = (weights.scale(row, 0), weights.zero_point(row, 0)),
-                    PER_BLOCK => {
-                        for block in 0..blocks {
-                            let group = block * BLOCK / weights.group;
-                            scales[block] = weights.scale(row, group);
-                            zeros[block] = scales[block] * weights.zero_point(row, group);
-                        }
-                    }
-                    _ => {
-                        // Groups of 32 values have four lanes with weights of 4 bits. With 8 bits a lane meets values of
-                        // two groups, and the shape is refused.
-                        for (i, (scale, zero)) in scales.iter_mut().zip(zeros).enumerate() {
-                            let group = i / LANES * (BLOCK / weights.group) + i % LANES / lanes_of_group;
-                            *scale = weights.scale(row, group);
-                            *zero = *scale * weights.zero_point(row, group);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    impl Weights<'_> {
-        /// Scales and zero points of up to 16 rows of 8 bits.
-        #[inline]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-        fn fast_rows(&self, first: usize, n: usize, scales: &mut [f32], zeros: &mut [f32]) -> bool {
-            let Some((of_scales, points)) = self.raw_rows(first, n) else { return false };
-            assert!(n <= LANES && scales.len() >= LANES && zeros.len() >= LANES);
-            // SAFETY: both outputs have 16 values, both inputs `n`.
-            unsafe {
-                avx512::scales_of_rows(
-                    of_scales.as_ptr(),
-                    points.as_ptr(),
-                    n,
-                    scales.as_mut_ptr(),
-                    zeros.as_mut_ptr(),
-                );
-            }
-            true
-        }
-
-        /// Scales and zero points of up to 16 rows of 4 bits whose groups are blocks, the first of which begins with a byte.
-        #[inline]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-        fn fast_blocks(&self, first: usize, n: usize, scales: &mut [f32], zeros: &mut [f32]) -> bool {
-            let groups = self.k / BLOCK;
-            let (Kind::U4, BLOCK, true) = (self.kind, self.group, (first * groups).is_multiple_of(2)) else {
-                return false;
-            };
-            let Some((of_scales, points)) = self.raw_groups(first * groups, n * groups) else { return false };
-            assert!(scales.len() >= n * groups + LANES && zeros.len() >= n * groups + LANES);
-            let ahead = (n * groups * 2).max(SCALES_AHEAD);
-            for chunk in (0..n * groups).step_by(LANES) {
-                let n = LANES.min(n * groups - chunk);
-                // SAFETY: both outputs have room for a vector more, and there are `n` more groups.
-                unsafe {
-                    avx512::scales_of_blocks(
-                        of_scales.as_ptr().add(chunk * 2),
-                        points.as_ptr().add(chunk / 2),
-                        n,
-                        ahead,
-                        scales.as_mut_ptr().add(chunk),
-                        zeros.as_mut_ptr().add(chunk),
-                    );
-                }
-            }
-            true
         }
     }
 }

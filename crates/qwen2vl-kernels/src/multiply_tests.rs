@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::Kind;
+use crate::{Kind, RmsNorm, Weights};
 
 /// Weights at random.
 struct Made {

@@ -46,6 +46,9 @@ impl PromptLookup {
     /// A guess of at most `limit` tokens, of which `free` cost nothing; none of them ends an answer.
     pub(crate) fn guess(&self, limit: usize, free: usize) -> Vec<TokenId> {
         let limit = if self.only_free { limit.min(free) } else { limit };
+        if limit == 0 {
+            return Vec::new();
+        }
         let guess = continuation(&self.tokens, self.max_matching_ngram_size, self.next.min(limit));
         guess.iter().copied().take_while(|token| !self.stop_token_ids.contains(token)).collect()
     }

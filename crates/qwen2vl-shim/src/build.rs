@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-const SOURCE: &str = include_str!("shim.cpp");
+const SOURCES: [(&str, &str); 2] =
+    [("shim.cpp", include_str!("shim.cpp")), ("products.hpp", include_str!("products.hpp"))];
 
 /// Where the headers lie, seen from the library's folder: a wheel, an archive, a system package.
 const INCLUDE: &[&str] = &["../include", "../../include", "../../../include", "../../../runtime/include"];
@@ -31,8 +32,11 @@ pub(crate) fn built(openvino_c: &Path, folder: &Path) -> Result<PathBuf, Error> 
         .tempdir_in(folder)
         .map_err(|e| Error::Build { reason: format!("cannot write to {}: {e}", folder.display()) })?;
     let (source, output) = (work.path().join("shim.cpp"), work.path().join("shim"));
-    std::fs::write(&source, SOURCE)
-        .map_err(|e| Error::Build { reason: format!("cannot write {}: {e}", source.display()) })?;
+    for (name, text) in SOURCES {
+        let file = work.path().join(name);
+        std::fs::write(&file, text)
+            .map_err(|e| Error::Build { reason: format!("cannot write {}: {e}", file.display()) })?;
+    }
     compile(&source, &include, &library, &output)?;
     // Other processes see all of it or nothing.
     std::fs::rename(&output, &target)
@@ -101,7 +105,7 @@ fn include_folder(library: &Path) -> Result<PathBuf, Error> {
 /// Another source or another OpenVINO is another shim.
 fn key(library: &Path) -> String {
     let mut hash = Sha256::new();
-    hash.update(SOURCE);
+    SOURCES.iter().for_each(|(_, text)| hash.update(text));
     hash.update(library.as_os_str().as_encoded_bytes());
     if let Ok(metadata) = std::fs::metadata(library) {
         hash.update(metadata.len().to_le_bytes());

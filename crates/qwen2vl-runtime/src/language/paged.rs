@@ -13,7 +13,7 @@ use crate::{EngineOptions, Error, KvCachePrecision, ModelConfig, ModelFiles, Pre
 /// Inputs whose names begin so are the KV cache's tensors.
 const CACHES: [&str; 2] = ["key_cache.", "value_cache."];
 
-/// Our products of 2 tokens take the time of 1, those of 4 a quarter more (docs/performance.md).
+/// Our products of 2 tokens take the time of 1, those of 4 a quarter to a half more (docs/performance.md).
 const FREE_TOKENS: usize = 3;
 
 /// The model, one request of it, and the cache's memory.

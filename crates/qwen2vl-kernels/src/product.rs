@@ -1,0 +1,57 @@
+//! What is asked for: rows, products of them, and what is done around the products.
+
+use crate::weights::{Kind, Weights};
+
+/// Rows that are multiplied, and what is done to them before.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// `[m, k]`.
+    pub x: &'a [f32],
+    /// `None` takes them as they are.
+    pub norm: Option<RmsNorm<'a>>,
+}
+
+/// `x / sqrt(mean(x²) + epsilon) * weight`, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct RmsNorm<'a> {
+    /// Keeps rows of zeros finite.
+    pub epsilon: f32,
+    /// `[k]`; `None` is ones.
+    pub weight: Option<&'a [f32]>,
+}
+
+/// A product of rows with weights, and what is done with its results: `out [m, n] = f(x [m, k] * weightsᵀ + bias)`, times `x *
+/// timesᵀ`, plus `plus [m, n]`; what is `None` is left out.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// `[n, k]`.
+    pub weights: &'a Weights<'a>,
+    /// Added to each row, `[n]`.
+    pub bias: Option<&'a [f32]>,
+    /// `f(y) = y * sigmoid(beta * y)`: SiLU with 1, quick GELU with 1.702. `None` is `f(y) = y`.
+    pub beta: Option<f32>,
+    /// Weights of the same shape and kind, whose product the result is multiplied with, as in a gated MLP.
+    pub times: Option<&'a Weights<'a>>,
+    /// Added at the end, `[m, n]`: a residual stream.
+    pub plus: Option<&'a [f32]>,
+    /// `[m, n]`.
+    pub out: &'a mut [f32],
+}
+
+impl<'a> Product<'a> {
+    /// The product alone.
+    pub fn new(weights: &'a Weights<'a>, out: &'a mut [f32]) -> Self {
+        Self { weights, bias: None, beta: None, times: None, plus: None, out }
+    }
+
+    /// Whether its lengths fit `m` rows, and its weights those that the rows were quantized for.
+    pub(crate) fn fits(&self, m: usize, first: &Weights<'_>) -> bool {
+        let same = |w: &Weights<'_>| w.k == first.k && (w.kind == Kind::U4) == (first.kind == Kind::U4);
+        let times = self.times.is_none_or(|w| {
+            w.n == self.weights.n && w.kind == self.weights.kind && w.group == self.weights.group && same(w)
+        });
+        let bias = self.bias.is_none_or(|bias| bias.len() == self.weights.n);
+        let plus = self.plus.is_none_or(|plus| plus.len() == self.out.len());
+        self.out.len() == m * self.weights.n && same(self.weights) && times && bias && plus
+    }
+}

@@ -1,0 +1,413 @@
+// Matrix products of compressed weights by the caller's kernels: they are found in a graph, with what lies directly around
+// them, and replaced by an operation that calls back.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <openvino/op/add.hpp>
+#include <openvino/op/constant.hpp>
+#include <openvino/op/convert.hpp>
+#include <openvino/op/divide.hpp>
+#include <openvino/op/matmul.hpp>
+#include <openvino/op/multiply.hpp>
+#include <openvino/op/op.hpp>
+#include <openvino/op/power.hpp>
+#include <openvino/op/reduce_mean.hpp>
+#include <openvino/op/reshape.hpp>
+#include <openvino/op/sigmoid.hpp>
+#include <openvino/op/sqrt.hpp>
+#include <openvino/op/subtract.hpp>
+#include <openvino/op/swish.hpp>
+#include <openvino/openvino.hpp>
+
+namespace {
+
+// Weights of a matrix product, row-major `[n, k]`, each group of `group` values along k with a scale and maybe a zero point.
+struct Weights {
+    const void* data;
+    const void* scales;
+    const void* zero_points;
+    uint64_t n, k, group;
+    uint32_t kind;
+};
+
+enum Kind : uint32_t { U4 = 0, U8 = 1, I8 = 2 };
+
+// `out [m, n] = f(x * weights^T + bias)`, times `x * times^T`, plus `plus [m, n]`. `f(y)` is `y * sigmoid(beta * y)`, and `y`
+// where there is no beta; what is null is left out.
+struct Product {
+    const void* weights;
+    const void* times;
+    const float* bias;
+    const float* beta;
+    const float* plus;
+    float* out;
+};
+
+// Rows `x [m, k]`. Where there is an epsilon, they are RMS-normalized first, and multiplied with `norm_weight [k]` unless that
+// is null.
+struct Rows {
+    const float* x;
+    uint64_t m;
+    const float* epsilon;
+    const float* norm_weight;
+};
+
+// The caller's matrix products. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
+// long as the caller's library is loaded.
+struct Kernels {
+    void* context;
+    void* (*prepare)(void* context, const Weights* weights);
+    // All products of the same rows.
+    void (*multiply)(void* context, const Product* products, uint64_t n, const Rows* rows);
+    void (*release)(void* context, void* prepared);
+};
+
+using Constants = std::vector<std::shared_ptr<ov::op::v0::Constant>>;
+
+struct Prepared {
+    Kernels kernels{};
+    void* handle = nullptr;
+    Weights weights{};
+    // Keeps the memory of weights, scales and zero points.
+    Constants constants;
+    ~Prepared() { kernels.release(kernels.context, handle); }
+};
+
+// One output of the operation.
+struct Part {
+    std::shared_ptr<Prepared> weights, times;
+    std::vector<float> bias;
+    std::optional<float> beta;
+};
+
+// What is done to the rows before.
+struct Norm {
+    float epsilon;
+    std::vector<float> weight;
+};
+
+// One operation: products of the same rows.
+struct Parts {
+    std::vector<Part> parts;
+    std::optional<Norm> norm;
+};
+
+// Products of the same `x [.., k]` by the caller's kernels, each `[.., n]`; a second input is added to the only one.
+class CompressedMatMul : public ov::op::Op {
+public:
+    OPENVINO_OP("CompressedMatMul", "qwen2vl");
+
+    CompressedMatMul() = default;
+    CompressedMatMul(const ov::OutputVector& inputs, std::shared_ptr<const Parts> parts)
+        : Op(inputs), m_parts(std::move(parts)), m_id(reinterpret_cast<uintptr_t>(m_parts.get())) {
+        constructor_validate_and_infer_types();
+    }
+
+    void validate_and_infer_types() override {
+        const auto& parts = m_parts->parts;
+        set_output_size(parts.size());
+        for (size_t i = 0; i < parts.size(); ++i) {
+            auto shape = get_input_partial_shape(0);
+            shape[shape.rank().get_length() - 1] = static_cast<int64_t>(parts[i].weights->weights.n);
+            set_output_type(i, ov::element::f32, shape);
+        }
+    }
+
+    std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
+        return std::make_shared<CompressedMatMul>(inputs, m_parts);
+    }
+
+    bool visit_attributes(ov::AttributeVisitor& visitor) override {
+        // Operations of equal inputs and attributes are made one.
+        visitor.on_attribute("id", m_id);
+        return true;
+    }
+
+    bool has_evaluate() const override { return true; }
+
+    bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
+        const auto& shape = inputs[0].get_shape();
+        const auto& norm = m_parts->norm;
+        const Rows rows{inputs[0].data<float>(), ov::shape_size(shape) / std::max<size_t>(shape.back(), 1),
+                        norm ? &norm->epsilon : nullptr,
+                        norm && !norm->weight.empty() ? norm->weight.data() : nullptr};
+        const auto& parts = m_parts->parts;
+        std::vector<Product> products;
+        products.reserve(parts.size());
+        for (size_t i = 0; i < parts.size(); ++i) {
+            const auto& part = parts[i];
+            auto out_shape = shape;
+            out_shape.back() = part.weights->weights.n;
+            outputs[i].set_shape(out_shape);
+            products.push_back({part.weights->handle, part.times ? part.times->handle : nullptr,
+                                part.bias.empty() ? nullptr : part.bias.data(), part.beta ? &*part.beta : nullptr,
+                                nullptr, outputs[i].data<float>()});
+        }
+        if (inputs.size() > 1) {
+            OPENVINO_ASSERT(inputs[1].get_shape() == outputs[0].get_shape(), "what is added has another shape");
+            products[0].plus = inputs[1].data<float>();
+        }
+        const auto& k = parts[0].weights->kernels;
+        k.multiply(k.context, products.data(), products.size(), &rows);
+        return true;
+    }
+
+private:
+    std::shared_ptr<const Parts> m_parts;
+    uint64_t m_id = 0;
+};
+
+// The constant below any conversions.
+std::shared_ptr<ov::op::v0::Constant> constant_below(std::shared_ptr<ov::Node> node) {
+    while (ov::is_type<ov::op::v0::Convert>(node)) node = node->get_input_node_shared_ptr(0);
+    return ov::as_type_ptr<ov::op::v0::Constant>(node);
+}
+
+// Weights `[n, k]` that a graph computes as `(q - zero_point) * scale`, as NNCF writes them, and what keeps their memory.
+bool describe(const ov::Output<ov::Node>& output, Weights& weights, Constants& constants) {
+    const auto shape = output.get_partial_shape();
+    if (shape.is_dynamic() || shape.size() != 2) return false;
+    auto node = output.get_node_shared_ptr();
+    while (ov::is_type<ov::op::v0::Convert>(node) || ov::is_type<ov::op::v1::Reshape>(node))
+        node = node->get_input_node_shared_ptr(0);
+    const auto multiply = ov::as_type_ptr<ov::op::v1::Multiply>(node);
+    if (!multiply) return false;
+    const auto scales = constant_below(multiply->get_input_node_shared_ptr(1));
+    auto quantized = multiply->get_input_node_shared_ptr(0);
+    std::shared_ptr<ov::op::v0::Constant> zero_points;
+    if (const auto subtract = ov::as_type_ptr<ov::op::v1::Subtract>(quantized)) {
+        zero_points = constant_below(subtract->get_input_node_shared_ptr(1));
+        if (!zero_points) return false;
+        quantized = subtract->get_input_node_shared_ptr(0);
+    }
+    const auto data = constant_below(quantized);
+    if (!data || !scales || scales->get_element_type() != ov::element::f16) return false;
+    const auto type = data->get_element_type();
+    if (type == ov::element::u4) weights.kind = U4;
+    else if (type == ov::element::u8) weights.kind = U8;
+    else if (type == ov::element::i8) weights.kind = I8;
+    else return false;
+    weights.n = shape[0].get_length();
+    weights.k = shape[1].get_length();
+    const uint64_t n_scales = ov::shape_size(scales->get_shape());
+    if (n_scales == 0 || n_scales % weights.n != 0 || weights.k % (n_scales / weights.n) != 0) return false;
+    if (ov::shape_size(data->get_shape()) != weights.n * weights.k || data->get_shape()[0] != weights.n) return false;
+    if (zero_points && (zero_points->get_element_type() != type || ov::shape_size(zero_points->get_shape()) != n_scales))
+        return false;
+    weights.group = weights.k / (n_scales / weights.n);
+    weights.data = data->get_data_ptr();
+    weights.scales = scales->get_data_ptr();
+    weights.zero_points = zero_points ? zero_points->get_data_ptr() : nullptr;
+    constants = {data, scales};
+    if (zero_points) constants.push_back(zero_points);
+    return true;
+}
+
+// What the caller's kernels make of a product's weights; null for a product that they are not made for.
+std::shared_ptr<Prepared> prepare(const ov::op::v0::MatMul& matmul, const Kernels& kernels) {
+    if (matmul.get_transpose_a() || !matmul.get_transpose_b()) return nullptr;
+    if (matmul.get_input_element_type(0) != ov::element::f32) return nullptr;
+    if (matmul.get_input_partial_shape(0).rank().is_dynamic()) return nullptr;
+    Weights weights{};
+    Constants constants;
+    if (!describe(matmul.input_value(1), weights, constants)) return nullptr;
+    void* handle = kernels.prepare(kernels.context, &weights);
+    if (!handle) return nullptr;
+    const auto prepared = std::make_shared<Prepared>();
+    prepared->kernels = kernels;
+    prepared->handle = handle;
+    prepared->weights = weights;
+    prepared->constants = std::move(constants);
+    return prepared;
+}
+
+// A product on its way through the graph: `output` is what it computes so far.
+struct Candidate {
+    std::shared_ptr<ov::op::v0::MatMul> matmul;
+    ov::Output<ov::Node> output;
+    Part part;
+};
+
+// The only node that reads an output, if it is a `T` of the same shape.
+template <typename T>
+std::shared_ptr<T> only_reader(const ov::Output<ov::Node>& output) {
+    const auto readers = output.get_target_inputs();
+    if (readers.size() != 1) return nullptr;
+    const auto node = ov::as_type_ptr<T>(readers.begin()->get_node()->shared_from_this());
+    const bool same = node && node->get_output_size() == 1 &&
+                      node->get_output_partial_shape(0).rank() == output.get_partial_shape().rank();
+    return same ? node : nullptr;
+}
+
+// The other input of an operation of two.
+ov::Output<ov::Node> other_input(const ov::Node& node, const ov::Output<ov::Node>& input) {
+    return node.input_value(node.input_value(0) == input ? 1 : 0);
+}
+
+// The values of a constant that has one for each of `n` columns; empty for anything else.
+std::vector<float> per_column(const ov::Output<ov::Node>& output, uint64_t n) {
+    const auto constant = constant_below(output.get_node_shared_ptr());
+    if (!constant || constant->get_shape().empty() || constant->get_shape().back() != n) return {};
+    if (ov::shape_size(constant->get_shape()) != n) return {};
+    return constant->cast_vector<float>();
+}
+
+std::optional<float> scalar(const ov::Output<ov::Node>& output) {
+    const auto constant = constant_below(output.get_node_shared_ptr());
+    if (!constant || ov::shape_size(constant->get_shape()) != 1) return std::nullopt;
+    return constant->cast_vector<float>()[0];
+}
+
+void take_bias(Candidate& c) {
+    const auto add = only_reader<ov::op::v1::Add>(c.output);
+    if (!add) return;
+    auto bias = per_column(other_input(*add, c.output), c.part.weights->weights.n);
+    if (bias.empty()) return;
+    c.part.bias = std::move(bias);
+    c.output = add->output(0);
+}
+
+// SiLU and quick GELU, as an operation or written out.
+void take_activation(Candidate& c) {
+    if (const auto swish = only_reader<ov::op::v4::Swish>(c.output)) {
+        const auto beta = swish->get_input_size() > 1 ? scalar(swish->input_value(1)) : 1.0f;
+        if (!beta) return;
+        c.part.beta = beta;
+        c.output = swish->output(0);
+        return;
+    }
+    const auto readers = c.output.get_target_inputs();
+    if (readers.size() != 2) return;
+    for (const auto& reader : readers) {
+        const auto product = ov::as_type_ptr<ov::op::v1::Multiply>(reader.get_node()->shared_from_this());
+        if (!product) continue;
+        const auto sigmoid = ov::as_type_ptr<ov::op::v0::Sigmoid>(other_input(*product, c.output).get_node_shared_ptr());
+        if (!sigmoid || sigmoid->output(0).get_target_inputs().size() != 1) continue;
+        std::optional<float> beta;
+        const auto scaled = ov::as_type_ptr<ov::op::v1::Multiply>(sigmoid->get_input_node_shared_ptr(0));
+        if (sigmoid->input_value(0) == c.output) beta = 1.0f;
+        else if (scaled && scaled->output(0).get_target_inputs().size() == 1 &&
+                 (scaled->input_value(0) == c.output || scaled->input_value(1) == c.output))
+            beta = scalar(other_input(*scaled, c.output));
+        if (!beta) continue;
+        c.part.beta = beta;
+        c.output = product->output(0);
+        return;
+    }
+}
+
+// The other factor of a gated product.
+void take_factor(Candidate& c, std::vector<Candidate>& all) {
+    if (!c.part.beta) return;
+    const auto product = only_reader<ov::op::v1::Multiply>(c.output);
+    if (!product) return;
+    const auto factor = other_input(*product, c.output);
+    for (auto& other : all) {
+        if (&other == &c || !other.part.weights || other.part.times || other.output != factor) continue;
+        if (other.matmul->input_value(0) != c.matmul->input_value(0)) return;
+        const auto &a = c.part.weights->weights, &b = other.part.weights->weights;
+        if (!other.part.bias.empty() || other.part.beta || a.n != b.n || a.kind != b.kind || a.group != b.group) return;
+        if (factor.get_target_inputs().size() != 1) return;
+        c.part.times = std::move(other.part.weights);
+        c.output = product->output(0);
+        return;
+    }
+}
+
+// The rows that an RMS norm makes `x [.., k]` of, and the norm.
+std::optional<std::pair<ov::Output<ov::Node>, Norm>> norm_before(const ov::Output<ov::Node>& x, uint64_t k) {
+    auto product = ov::as_type_ptr<ov::op::v1::Multiply>(x.get_node_shared_ptr());
+    std::vector<float> weight;
+    for (size_t i = 0; product && weight.empty() && i < 2; ++i) {
+        weight = per_column(product->input_value(i), k);
+        if (weight.empty()) continue;
+        product = ov::as_type_ptr<ov::op::v1::Multiply>(product->get_input_node_shared_ptr(1 - i));
+    }
+    for (size_t i = 0; product && i < 2; ++i) {
+        const auto rows = product->input_value(i);
+        const auto inverse = ov::as_type_ptr<ov::op::v1::Divide>(product->get_input_node_shared_ptr(1 - i));
+        if (!inverse || scalar(inverse->input_value(0)) != 1.0f) continue;
+        const auto root = ov::as_type_ptr<ov::op::v0::Sqrt>(inverse->get_input_node_shared_ptr(1));
+        const auto sum = root ? ov::as_type_ptr<ov::op::v1::Add>(root->get_input_node_shared_ptr(0)) : nullptr;
+        const auto mean = sum ? ov::as_type_ptr<ov::op::v1::ReduceMean>(sum->get_input_node_shared_ptr(0)) : nullptr;
+        const auto square = mean ? ov::as_type_ptr<ov::op::v1::Power>(mean->get_input_node_shared_ptr(0)) : nullptr;
+        if (!square || square->input_value(0) != rows || scalar(square->input_value(1)) != 2.0f) continue;
+        const auto epsilon = scalar(sum->input_value(1));
+        const auto axes = ov::as_type_ptr<ov::op::v0::Constant>(mean->get_input_node_shared_ptr(1));
+        const auto rank = rows.get_partial_shape().rank();
+        if (!epsilon || !axes || rank.is_dynamic() || !mean->get_keep_dims()) continue;
+        const auto reduced = axes->cast_vector<int64_t>();
+        if (reduced.size() != 1 || (reduced[0] != -1 && reduced[0] != rank.get_length() - 1)) continue;
+        return std::make_pair(rows, Norm{*epsilon, std::move(weight)});
+    }
+    return std::nullopt;
+}
+
+// What is added to the only product of its rows: the residual stream.
+std::optional<ov::Output<ov::Node>> take_residual(const Part& part, ov::Output<ov::Node>& output) {
+    if (part.beta || part.times) return std::nullopt;
+    const auto add = only_reader<ov::op::v1::Add>(output);
+    if (!add) return std::nullopt;
+    const auto residual = other_input(*add, output);
+    const bool same = residual.get_element_type() == ov::element::f32 && residual.get_partial_shape() == output.get_partial_shape();
+    if (!same || residual == output || constant_below(residual.get_node_shared_ptr())) return std::nullopt;
+    output = add->output(0);
+    return residual;
+}
+
+// Puts the caller's kernels in place of products of compressed weights and of what lies directly around them, products of the
+// same rows in one operation; returns how many products.
+uint64_t replace_products(const std::shared_ptr<ov::Model>& model, const Kernels& kernels) {
+    std::vector<Candidate> found;
+    for (const auto& node : model->get_ordered_ops())
+        if (const auto matmul = ov::as_type_ptr<ov::op::v0::MatMul>(node))
+            if (auto weights = prepare(*matmul, kernels))
+                found.push_back({matmul, matmul->output(0), Part{std::move(weights), {}, {}, {}}});
+    const uint64_t products = found.size();
+    for (auto& c : found) {
+        take_bias(c);
+        take_activation(c);
+    }
+    for (auto& c : found)
+        if (c.part.weights) take_factor(c, found);
+    for (size_t i = 0; i < found.size(); ++i) {
+        if (!found[i].part.weights) continue;
+        // What was replaced before may be what these rows come from.
+        const auto x = found[i].matmul->input_value(0);
+        const bool four_bits = found[i].part.weights->weights.kind == U4;
+        auto parts = std::make_shared<Parts>();
+        ov::OutputVector outputs;
+        size_t matmuls = 0;
+        for (size_t j = i; j < found.size(); ++j) {
+            auto& c = found[j];
+            if (!c.part.weights || c.matmul->input_value(0) != x || (c.part.weights->weights.kind == U4) != four_bits) continue;
+            outputs.push_back(c.output);
+            matmuls += c.part.times ? 2 : 1;
+            parts->parts.push_back(std::move(c.part));
+        }
+        ov::OutputVector inputs{x};
+        // Unless somebody else needs the normalized rows as well.
+        if (x.get_target_inputs().size() == matmuls) {
+            if (auto norm = norm_before(x, parts->parts[0].weights->weights.k)) {
+                inputs[0] = norm->first;
+                parts->norm = std::move(norm->second);
+            }
+        }
+        if (outputs.size() == 1)
+            if (const auto residual = take_residual(parts->parts[0], outputs[0])) inputs.push_back(*residual);
+        const auto op = std::make_shared<CompressedMatMul>(inputs, parts);
+        op->set_friendly_name(outputs[0].get_node()->get_friendly_name());
+        for (size_t j = 0; j < outputs.size(); ++j) outputs[j].replace(op->output(j));
+    }
+    model->validate_nodes_and_infer_types();
+    return products;
+}
+
+}  // namespace
