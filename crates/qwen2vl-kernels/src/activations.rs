@@ -1,117 +1,134 @@
 //! Activations, quantized to 8 bits as they come: each group of a row by its own largest value.
-//!
-//! The order of values in a block is that in which a kernel meets the weights: for 4 bits first those in the lower halves of
-//! 64 bytes, then those in the upper ones; for 8 bits as they are. So a lane of 32 bits always belongs to one group: with 4
-//! bits four groups of 32 values, with 8 bits two of 64 (the 32 of either half of the block that meet the same lanes).
 
-use crate::BLOCK;
 use crate::weights::Kind;
+use crate::{BLOCK, GROUP};
 
-/// 32-bit lanes of a vector.
-pub(crate) const LANES: usize = 16;
+/// How quantized values lie: as a kernel's unpacked weights do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Bytes; of each eight those of even places come first, since weights of 4 bits are taken apart into lower and upper
+    /// halves of bytes.
+    Halves,
+    /// Bytes in their order.
+    Bytes,
+    /// Two bytes each; of each four those of even places come first.
+    Words,
+}
+
+impl Form {
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Halves | Self::Bytes => 1,
+            Self::Words => 2,
+        }
+    }
+
+    /// Where value `i` lies.
+    fn place(self, i: usize) -> usize {
+        match self {
+            Self::Halves => i / 8 * 8 + i % 2 * 4 + i % 8 / 2,
+            Self::Bytes => i,
+            Self::Words => i / 4 * 4 + i % 2 * 2 + i % 4 / 2,
+        }
+    }
+}
+
+/// What rows are quantized for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub k: usize,
+    pub form: Form,
+}
 
 /// Quantized rows, `[m, k]`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Activations {
-    pub k: usize,
-    /// `[m, k]`, in the kernels' order.
-    pub values: Vec<i8>,
-    /// Of each lane of each block, `[m, k / 128, 16]`.
+    pub layout: Layout,
+    /// `[m, k]`, in the kernel's form.
+    pub values: Vec<u8>,
+    /// `[m, k / 32]`.
     pub scales: Vec<f32>,
-    /// What the values of a lane add up to, `[m, k / 128, 16]`.
-    pub lane_sums: Vec<f32>,
-    /// What the values of a block add up to, `[m, padded(k / 128)]`, with zeros at the end.
+    /// What the values of a group add up to, `[m, k / 32]`.
+    pub sums: Vec<f32>,
+    /// What the values of a block add up to, `[m, k / 128]`.
     pub block_sums: Vec<f32>,
-}
-
-/// Blocks of a row in `block_sums`: a multiple of the lanes.
-pub(crate) fn padded(blocks: usize) -> usize {
-    blocks.next_multiple_of(LANES)
-}
-
-/// Where value `i` of a block lies.
-fn place(kind: Kind, i: usize) -> usize {
-    match kind {
-        Kind::U4 => i % 2 * 64 + i / 2,
-        Kind::U8 | Kind::I8 => i,
-    }
-}
-
-/// The lane of a place, of which each 64 bytes have all.
-fn lane(place: usize) -> usize {
-    place % 64 / 4
-}
-
-/// Lanes that share a scale.
-fn lanes_of_group(kind: Kind) -> usize {
-    match kind {
-        Kind::U4 => 4,
-        Kind::U8 | Kind::I8 => 8,
-    }
 }
 
 /// One row's parts.
 pub(crate) struct RowMut<'a> {
-    pub values: &'a mut [i8],
+    pub values: &'a mut [u8],
     pub scales: &'a mut [f32],
-    pub lane_sums: &'a mut [f32],
+    pub sums: &'a mut [f32],
     pub block_sums: &'a mut [f32],
 }
 
+impl Default for Activations {
+    fn default() -> Self {
+        let layout = Layout { k: 0, form: Form::Bytes };
+        Self { layout, values: Vec::new(), scales: Vec::new(), sums: Vec::new(), block_sums: Vec::new() }
+    }
+}
+
 impl Activations {
-    /// Makes room for `m` rows of `k` values.
-    pub(crate) fn resize(&mut self, m: usize, k: usize) {
-        let blocks = k / BLOCK;
-        self.k = k;
-        self.values.resize(m * k, 0);
-        self.scales.resize(m * blocks * LANES, 0.0);
-        self.lane_sums.resize(m * blocks * LANES, 0.0);
-        self.block_sums.clear();
-        self.block_sums.resize(m * padded(blocks), 0.0);
+    /// Makes room for `m` rows.
+    pub(crate) fn resize(&mut self, m: usize, layout: Layout) {
+        let Layout { k, form } = layout;
+        self.layout = layout;
+        self.values.resize(m * k * form.bytes(), 0);
+        self.scales.resize(m * k / GROUP, 0.0);
+        self.sums.resize(m * k / GROUP, 0.0);
+        self.block_sums.resize(m * k / BLOCK, 0.0);
     }
 
     /// Its rows.
     pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = RowMut<'_>> {
-        let blocks = self.k / BLOCK;
-        let scales = self.scales.chunks_exact_mut(blocks * LANES);
-        let lane_sums = self.lane_sums.chunks_exact_mut(blocks * LANES);
-        let block_sums = self.block_sums.chunks_exact_mut(padded(blocks));
-        let values = self.values.chunks_exact_mut(self.k);
-        values.zip(scales).zip(lane_sums.zip(block_sums)).map(
-            |((values, scales), (lane_sums, block_sums))| RowMut { values, scales, lane_sums, block_sums },
-        )
+        let Layout { k, form } = self.layout;
+        let values = self.values.chunks_exact_mut(k * form.bytes());
+        let scales = self.scales.chunks_exact_mut(k / GROUP);
+        let sums = self.sums.chunks_exact_mut(k / GROUP);
+        let block_sums = self.block_sums.chunks_exact_mut(k / BLOCK);
+        values.zip(scales).zip(sums.zip(block_sums)).map(|((values, scales), (sums, block_sums))| RowMut {
+            values,
+            scales,
+            sums,
+            block_sums,
+        })
+    }
+}
+
+impl Kind {
+    /// Whether rows that are quantized for one kind fit the other.
+    pub(crate) fn is_like(self, other: Self) -> bool {
+        (self == Self::U4) == (other == Self::U4)
     }
 }
 
 /// Quantizes a row. A value that is not finite makes all products of its row NaN.
 #[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "what the fast version is compared with"))]
-pub(crate) fn quantize(kind: Kind, x: &[f32], out: &mut RowMut<'_>) {
-    let width = lanes_of_group(kind);
-    for (block, x) in x.chunks_exact(BLOCK).enumerate() {
-        let mut largest = [0.0f32; LANES];
+pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_>) {
+    for (group, x) in x.chunks_exact(GROUP).enumerate() {
+        let largest = x.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         // Zero, or NaN where a value is not finite.
-        let mut damage = 0.0;
+        let damage: f32 = x.iter().map(|value| value * 0.0).sum();
+        let scale = largest / 127.0 + damage;
+        let mut sum = 0;
         for (i, value) in x.iter().enumerate() {
-            let group = lane(place(kind, i)) / width;
-            largest[group] = largest[group].max(value.abs());
-            damage += value * 0.0;
+            let quantized = (value * inverse(largest)).round_ties_even() as i8;
+            sum += i32::from(quantized);
+            let at = (group * GROUP + form.place(i)) * form.bytes();
+            let value = i16::from(quantized).to_le_bytes();
+            out.values[at..][..form.bytes()].copy_from_slice(&value[..form.bytes()]);
         }
-        let mut sums = [0i32; LANES];
-        for (i, value) in x.iter().enumerate() {
-            let place = place(kind, i);
-            let group = lane(place) / width;
-            let quantized = (value * inverse(largest[group])).round_ties_even() as i8;
-            out.values[block * BLOCK + place] = quantized;
-            sums[lane(place)] += i32::from(quantized);
-        }
-        for (lane, sum) in sums.iter().enumerate() {
-            let scale = largest[lane / width] / 127.0 + damage;
-            out.scales[block * LANES + lane] = scale;
-            out.lane_sums[block * LANES + lane] = *sum as f32 * scale;
-        }
-        // In the order of a vector's halves, as the fast version adds them.
-        let sums = &out.lane_sums[block * LANES..][..LANES];
-        out.block_sums[block] = sum_of_lanes(sums);
+        out.scales[group] = scale;
+        out.sums[group] = sum as f32 * scale;
+    }
+    add_up(out);
+}
+
+/// Sums of blocks from those of groups.
+pub(crate) fn add_up(out: &mut RowMut<'_>) {
+    for (sum, of) in out.block_sums.iter_mut().zip(out.sums.chunks_exact(BLOCK / GROUP)) {
+        *sum = of.iter().fold(0.0, |sum, of| sum + of);
     }
 }
 
@@ -120,34 +137,30 @@ pub(crate) fn inverse(largest: f32) -> f32 {
     if largest > 0.0 && largest.is_finite() { 127.0 / largest } else { 0.0 }
 }
 
-/// The sum of 16 lanes: halves added to each other until one is left.
-pub(crate) fn sum_of_lanes(lanes: &[f32]) -> f32 {
-    let mut lanes: [f32; LANES] = std::array::from_fn(|i| lanes[i]);
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-    }
-    lanes[0]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FORMS: [Form; 3] = [Form::Halves, Form::Bytes, Form::Words];
+
+    fn quantized(form: Form, x: &[f32]) -> Activations {
+        let mut rows = Activations::default();
+        rows.resize(1, Layout { k: x.len(), form });
+        quantize(form, x, &mut rows.rows_mut().next().unwrap());
+        rows
+    }
+
     #[test]
-    fn values_come_back_within_half_a_step_in_any_order() {
-        for kind in [Kind::U4, Kind::U8] {
+    fn values_come_back_within_half_a_step_in_any_form() {
+        for form in FORMS {
             let x: Vec<f32> =
                 (0..256).map(|i| ((i * 37 % 101) as f32 - 50.0) * (1.0 + (i / 32) as f32)).collect();
-            let mut rows = Activations::default();
-            rows.resize(1, 256);
-            quantize(kind, &x, &mut rows.rows_mut().next().unwrap());
+            let rows = quantized(form, &x);
             for (i, value) in x.iter().enumerate() {
-                let (block, place) = (i / BLOCK, place(kind, i % BLOCK));
-                let scale = rows.scales[block * LANES + lane(place)];
-                let back = f32::from(rows.values[block * BLOCK + place]) * scale;
-                assert!((back - value).abs() <= scale * 0.501, "{kind:?} {i}: {back} for {value}");
+                let at = form.place(i) * form.bytes();
+                let scale = rows.scales[i / GROUP];
+                let back = f32::from(rows.values[at].cast_signed()) * scale;
+                assert!((back - value).abs() <= scale * 0.501, "{form:?} {i}: {back} for {value}");
             }
             let sum: f32 = rows.block_sums.iter().sum();
             assert!((sum - x.iter().sum::<f32>()).abs() < 200.0);
@@ -156,13 +169,11 @@ mod tests {
 
     #[test]
     fn zeros_stay_zeros_and_damage_shows() {
-        let mut rows = Activations::default();
-        rows.resize(1, 128);
-        quantize(Kind::U4, &[0.0; 128], &mut rows.rows_mut().next().unwrap());
+        let rows = quantized(Form::Halves, &[0.0; 128]);
         assert!(rows.values.iter().all(|v| *v == 0) && rows.scales.iter().all(|s| *s == 0.0));
         let mut x = [1.0; 128];
         x[3] = f32::NAN;
-        quantize(Kind::U4, &x, &mut rows.rows_mut().next().unwrap());
-        assert!(rows.scales[0].is_nan());
+        let rows = quantized(Form::Halves, &x);
+        assert!(rows.scales[0].is_nan() && rows.block_sums[0].is_nan());
     }
 }

@@ -2,7 +2,13 @@
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod isa;
+#[cfg(target_arch = "x86_64")]
+mod job;
 mod multiply;
 #[cfg(target_arch = "x86_64")]
 mod panel;
@@ -10,10 +16,13 @@ mod pool;
 mod product;
 mod weights;
 
-pub use multiply::{Scratch, is_supported, multiply};
+pub use multiply::{Scratch, free_rows, is_supported, multiply};
 pub use pool::Pool;
 pub use product::{Product, RmsNorm, Rows};
 pub use weights::{Kind, Weights, WeightsError};
 
-/// Values that are computed together: one step of the kernels.
+/// Activations that are quantized together, and whose products are added up as integers.
+pub(crate) const GROUP: usize = 32;
+
+/// The least values of a row of weights, and what groups of them are multiples of, if no smaller.
 pub(crate) const BLOCK: usize = 128;

@@ -5,7 +5,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::{Kind, RmsNorm, Weights};
+use crate::activations::{Form, Layout};
+use crate::isa::Isa;
+use crate::panel::{PanelRows, RowsOf};
+use crate::{BLOCK, GROUP, Kind, RmsNorm, Weights, avx2};
 
 /// Weights at random.
 struct Made {
@@ -69,13 +72,15 @@ fn product(x: &[f32], weights: &Weights<'_>, out: &mut [f32], scratch: &mut Scra
     multiply(plain(x), &mut [Product::new(weights, out)], scratch, pool);
 }
 
-const SHAPES: [(Kind, (usize, usize, usize), bool); 10] = [
+const SHAPES: [(Kind, (usize, usize, usize), bool); 12] = [
     (Kind::U4, (48, 1536, 128), true),
     (Kind::U4, (37, 384, 128), true),
     (Kind::U4, (20, 128, 32), true),
     (Kind::U4, (33, 512, 64), true),
     (Kind::U4, (17, 512, 256), false),
     (Kind::U4, (5, 8960, 128), true),
+    (Kind::U4, (40, 1152, 128), true),
+    (Kind::U4, (31, 768, 768), true),
     (Kind::U8, (50, 1536, 1536), true),
     (Kind::U8, (19, 256, 128), true),
     (Kind::I8, (35, 1280, 1280), false),
@@ -109,6 +114,114 @@ fn products_are_as_good_as_8_bits_allow() {
             let relative = (error / size).sqrt();
             // One value in 97 is thirty times as large as the others, and makes steps of an eighth for its group.
             assert!(relative < 0.03, "{kind:?} {shape:?}, {m} rows: {relative}");
+        }
+    }
+}
+
+/// What the kernels compute, written down: integers in each group, then single precision in the order of groups and of spans
+/// that share a scale.
+fn defined(x: &[f32], w: &Weights<'_>) -> Vec<f32> {
+    let mut rows = Activations::default();
+    rows.resize(1, Layout { k: w.k, form: Form::Bytes });
+    crate::activations::quantize(Form::Bytes, x, &mut rows.rows_mut().next().expect("there is a row"));
+    let span = if w.group.is_multiple_of(BLOCK) { BLOCK } else { GROUP };
+    let of_row = |row: usize| {
+        (0..w.k / span).fold(0.0f32, |acc, at| {
+            let groups = at * span / GROUP..(at + 1) * span / GROUP;
+            let part = groups.clone().fold(0.0f32, |part, group| {
+                let of = group * GROUP..(group + 1) * GROUP;
+                let sum: i32 =
+                    of.map(|i| i32::from(w.value(row, i)) * i32::from(rows.values[i].cast_signed())).sum();
+                (sum as f32).mul_add(rows.scales[group], part)
+            });
+            let group = at * span / w.group;
+            let (scale, zero) = (w.scale(row, group), f32::from(w.zero_point(row, group)));
+            let sum = groups.fold(0.0, |sum, group| sum + rows.sums[group]);
+            (-zero).mul_add(sum, part).mul_add(scale, acc)
+        })
+    };
+    (0..w.n).map(of_row).collect()
+}
+
+#[test]
+fn every_instruction_set_gives_what_is_defined_to_the_bit() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let (pool, mut scratch) = (Pool::new(2), Scratch::default());
+    for (kind, shape, with_points) in SHAPES {
+        let mut made = Made::new(&mut rng, kind, shape, with_points);
+        let (n, k, _) = shape;
+        let mut x = activations(&mut rng, 21 * k);
+        // The largest sums there can be.
+        made.data[..kind.bytes(k)].fill(if kind == Kind::I8 { 127 } else { 255 });
+        x[..k].fill(1.0);
+        x[k..2 * k].fill(-1.0);
+        let want: Vec<f32> = x.chunks_exact(k).flat_map(|x| defined(x, &made.weights())).collect();
+        for isa in Isa::all() {
+            for m in [1, 2, 3, 4, 8, 9, 21] {
+                let mut out = vec![f32::NAN; m * n];
+                let weights = made.weights();
+                let mut products = [Product::new(&weights, &mut out)];
+                crate::job::multiply(
+                    isa,
+                    plain(&x[..m * k]),
+                    &mut products,
+                    m,
+                    &mut scratch.activations,
+                    &pool,
+                );
+                assert!(out == want[..m * n], "{isa:?} {kind:?} {shape:?}, {m} rows");
+            }
+        }
+    }
+}
+
+#[test]
+fn unpacked_weights_lie_as_activations_do_in_every_form() {
+    if !is_supported() {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(10);
+    for (kind, form) in [
+        (Kind::U4, Form::Halves),
+        (Kind::U8, Form::Words),
+        (Kind::I8, Form::Words),
+        (Kind::U8, Form::Bytes),
+        (Kind::I8, Form::Bytes),
+    ] {
+        let k = 256;
+        let made = Made::new(&mut rng, kind, (16, k, 128), true);
+        let (weights, x) = (made.weights(), activations(&mut rng, k));
+        let quantized = |form| {
+            let mut rows = Activations::default();
+            rows.resize(1, Layout { k, form });
+            crate::activations::quantize(form, &x, &mut rows.rows_mut().next().unwrap());
+            rows.values
+        };
+        #[repr(align(64))]
+        struct Room([u8; 2 * 16 * 256]);
+        let mut room = Room([0; _]);
+        let rows = RowsOf::new(&weights, PanelRows { first: 0, step: 1, n: 16 }, 0);
+        // SAFETY: the rows have two blocks, and there is room for them.
+        unsafe {
+            let out = room.0.as_mut_ptr();
+            match kind {
+                Kind::U4 => avx2::unpack::<{ Kind::U4 as u8 }>(form, &rows, 2, None, out),
+                Kind::U8 => avx2::unpack::<{ Kind::U8 as u8 }>(form, &rows, 2, None, out),
+                Kind::I8 => avx2::unpack::<{ Kind::I8 as u8 }>(form, &rows, 2, None, out),
+            }
+        }
+        let (plain, values, bytes) = (quantized(Form::Bytes), quantized(form), form.bytes());
+        // The upper byte of a word of weights is zero, that of one of activations its sign.
+        let at = |values: &[u8], i: usize| values[i * bytes];
+        for output in 0..16 {
+            let in_a_lane = 4 / bytes;
+            let place = |i: usize| (i / in_a_lane * 16 + output) * in_a_lane + i % in_a_lane;
+            let got: i32 = (0..k)
+                .map(|i| i32::from(at(&room.0, place(i))) * i32::from(at(&values, i).cast_signed()))
+                .sum();
+            let want: i32 =
+                (0..k).map(|i| i32::from(weights.value(output, i)) * i32::from(plain[i].cast_signed())).sum();
+            assert_eq!(got, want, "{kind:?} {form:?}, output {output}");
         }
     }
 }
@@ -159,20 +272,20 @@ fn fast_quantization_is_the_plain_one_to_the_bit() {
         return;
     }
     let mut rng = ChaCha8Rng::seed_from_u64(3);
-    for kind in [Kind::U4, Kind::U8, Kind::I8] {
+    for form in [Form::Halves, Form::Bytes, Form::Words] {
         for k in [128, 1536] {
             let mut x = activations(&mut rng, k);
             x[5] = 0.0;
             x[64..96].fill(0.0);
             let (mut plain, mut fast) = (Activations::default(), Activations::default());
-            plain.resize(1, k);
-            fast.resize(1, k);
-            crate::activations::quantize(kind, &x, &mut plain.rows_mut().next().unwrap());
+            plain.resize(1, Layout { k, form });
+            fast.resize(1, Layout { k, form });
+            crate::activations::quantize(form, &x, &mut plain.rows_mut().next().unwrap());
             // SAFETY: the processor is supported.
-            unsafe { crate::avx512::quantize(kind, &x, &mut fast.rows_mut().next().unwrap()) };
+            unsafe { avx2::quantize(form, &x, &mut fast.rows_mut().next().unwrap()) };
             assert_eq!(plain.values, fast.values);
             assert_eq!(plain.scales, fast.scales);
-            assert_eq!(plain.lane_sums, fast.lane_sums);
+            assert_eq!(plain.sums, fast.sums);
             assert_eq!(plain.block_sums, fast.block_sums);
         }
     }
@@ -259,7 +372,7 @@ fn rows_are_normalized_before_and_added_to_behind() {
             let mut normalized = vec![0.0; m * k];
             for (x, out) in x.chunks_exact(k).zip(normalized.chunks_exact_mut(k)) {
                 // SAFETY: the processor is supported.
-                unsafe { crate::avx512::normalize(x, norm.epsilon, norm.weight, out) };
+                unsafe { avx2::normalize(x, norm.epsilon, norm.weight, out) };
                 let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / k as f64;
                 for (i, got) in out.iter().enumerate() {
                     let weight = norm.weight.map_or(1.0, |weight| f64::from(weight[i]));

@@ -1,169 +1,160 @@
-//! Panels: rows of weights that are computed together, and their scales, made ready for the kernels.
+//! Panels: 16 rows of weights that are computed together, unpacked chunk by chunk, and their scales.
 
-use crate::BLOCK;
-use crate::activations::LANES;
-use crate::avx512::{self, PER_BLOCK, PER_ROW};
+use std::ops::Range;
+
+use crate::activations::Activations;
+use crate::avx2;
 use crate::weights::{Kind, Weights};
+use crate::{BLOCK, GROUP};
 
-/// Rows of weights whose scales are made ready together; a multiple of every tile's.
+/// Rows of weights that are computed together.
 pub(crate) const PANEL: usize = 16;
 
-/// Streams of rows of weights that are read at once, and rows of a stream that belong to a panel.
-pub(crate) const STREAMS: usize = 8;
-pub(crate) const PER_STREAM: usize = PANEL / STREAMS;
+/// Values of each row that are unpacked at once: what they become stays in the first-level cache.
+pub(crate) const CHUNK: usize = 512;
 
-/// The least bytes between scales that are used and those fetched meanwhile, which are of the next panel.
-const SCALES_AHEAD: usize = 1024;
+/// Bytes between scales that are read and those fetched meanwhile.
+const SCALES_AHEAD: usize = 128;
 
-/// Rows of weights of a panel, counted from the first of a share: one after the other, or `apart`, some of each stream, so
-/// that rows that are read at once lie in several pages.
-#[derive(Clone, Copy)]
+/// Groups whose scales are read at once.
+const AT_ONCE: usize = 8;
+
+/// Rows of weights of a panel: `first`, and every `step`th row behind it.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct PanelRows {
     pub first: usize,
+    pub step: usize,
+    /// 16 or fewer.
     pub n: usize,
-    /// Rows from a stream to the next, or 0.
-    pub apart: usize,
 }
 
 impl PanelRows {
-    /// The `i`-th row, in the order of reading.
-    #[inline]
-    pub(crate) fn row(self, i: usize) -> usize {
-        match self.apart {
-            0 => self.first + i,
-            apart => self.first + i % STREAMS * apart + i / STREAMS,
-        }
-    }
-
-    /// Where its scales are kept: those of a stream lie together.
-    #[inline]
-    pub(crate) fn place(self, i: usize) -> usize {
-        match self.apart {
-            0 => i,
-            _ => i % STREAMS * PER_STREAM + i / STREAMS,
-        }
+    /// The `i`-th row; past the end it is the last one again.
+    #[inline(always)]
+    pub(crate) fn row(&self, i: usize) -> usize {
+        self.first + i.min(self.n - 1) * self.step
     }
 }
 
-/// Scales of a panel's rows, and those times zero points, as the tile wants them.
+/// Where packed weights of a panel's rows lie.
+pub(crate) struct RowsOf([*const u8; PANEL]);
+
+impl RowsOf {
+    /// From value `first` of the rows on, which has a byte of its own.
+    #[inline(always)]
+    pub(crate) fn new(weights: &Weights<'_>, rows: PanelRows, first: usize) -> Self {
+        let at = weights.kind.bytes(first);
+        Self(std::array::from_fn(|i| weights.row(rows.row(i))[at..].as_ptr()))
+    }
+
+    #[inline(always)]
+    pub(crate) fn at(&self, row: usize) -> *const u8 {
+        self.0[row]
+    }
+}
+
+/// A chunk of a quantized row.
+#[derive(Clone, Copy)]
+pub(crate) struct Row {
+    pub values: *const u8,
+    /// Of its groups.
+    pub scales: *const f32,
+    /// Of its spans.
+    pub sums: *const f32,
+}
+
+/// Chunks of rows that are computed together.
+pub(crate) struct Tile<const T: usize> {
+    pub rows: [Row; T],
+}
+
+impl<const T: usize> Tile<T> {
+    /// Of the first of some rows, from value `at` on; rows past the end are the last one again.
+    #[inline(always)]
+    pub(crate) fn new(of: &Activations, span: usize, tokens: Range<usize>, at: usize) -> Self {
+        let k = of.layout.k;
+        let sums = if span == BLOCK { &of.block_sums } else { &of.sums };
+        let rows = std::array::from_fn(|i| {
+            let row = (tokens.start + i).min(tokens.end - 1);
+            Row {
+                values: of.values[(row * k + at) * of.layout.form.bytes()..].as_ptr(),
+                scales: of.scales[(row * k + at) / GROUP..].as_ptr(),
+                sums: sums[(row * k + at) / span..].as_ptr(),
+            }
+        });
+        Self { rows }
+    }
+}
+
+/// Scales (f16) and zero points of a panel, of each span or one of each row.
+#[derive(Default)]
 pub(crate) struct Scales {
-    scales: Vec<f32>,
-    zeros: Vec<f32>,
-    /// Values of a row; behind the last one there is room for a vector, as what is not a whole one is read as if it was.
-    width: usize,
+    scales: Vec<[u16; PANEL]>,
+    zeros: Vec<[u8; PANEL]>,
+}
+
+/// Values that share a scale and a correction: 32 where groups of weights are smaller than a block.
+pub(crate) fn span_of(weights: &Weights<'_>) -> usize {
+    if weights.group.is_multiple_of(BLOCK) { BLOCK } else { GROUP }
 }
 
 impl Scales {
-    pub(crate) fn new<const SCALES: u8>(weights: &Weights<'_>) -> Self {
-        let blocks = weights.k / BLOCK;
-        let width = match SCALES {
-            PER_ROW => 1,
-            PER_BLOCK => blocks,
-            _ => blocks * LANES,
-        };
-        let room = || vec![0.0; PANEL * width + LANES];
-        Self { scales: room(), zeros: room(), width }
+    /// Of a span.
+    #[inline(always)]
+    pub(crate) fn at(&self, span: usize) -> (&[u16; PANEL], &[u8; PANEL]) {
+        let span = if self.scales.len() == 1 { 0 } else { span };
+        (&self.scales[span], &self.zeros[span])
     }
 
+    /// Reads those of some rows.
     #[inline]
-    pub(crate) fn scales_of(&self, row: usize) -> *const f32 {
-        self.scales[row * self.width..][..self.width].as_ptr()
-    }
-
-    #[inline]
-    pub(crate) fn zeros_of(&self, row: usize) -> *const f32 {
-        self.zeros[row * self.width..][..self.width].as_ptr()
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    pub(crate) fn fill<const SCALES: u8>(&mut self, weights: &Weights<'_>, first: usize, panel: PanelRows) {
-        let blocks = weights.k / BLOCK;
-        let lanes_of_group = weights.group / 8;
-        let (scales, zeros) = (&mut self.scales[..], &mut self.zeros[..]);
-        let fast = match SCALES {
-            PER_ROW => weights.fast_rows(first + panel.first, panel.n, scales, zeros),
-            PER_BLOCK if panel.apart == 0 => weights.fast_blocks(first + panel.first, panel.n, scales, zeros),
-            PER_BLOCK => (0..STREAMS).all(|stream| {
-                let at = stream * PER_STREAM * self.width;
-                let row = first + panel.first + stream * panel.apart;
-                weights.fast_blocks(row, PER_STREAM, &mut scales[at..], &mut zeros[at..])
-            }),
-            _ => false,
-        };
-        if fast {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(crate) fn read(&mut self, weights: &Weights<'_>, rows: PanelRows) {
+        let groups = weights.k / weights.group;
+        // So many spans have one scale.
+        let spans = if groups == 1 { 1 } else { weights.group / span_of(weights) };
+        self.scales.resize(groups * spans, [0; PANEL]);
+        self.zeros.resize(groups * spans, [0; PANEL]);
+        if spans == 1 && self.read_fast(weights, rows, groups) {
             return;
         }
-        for i in 0..panel.n {
-            let (row, place) = (first + panel.row(i), panel.place(i));
-            let scales = &mut scales[place * self.width..][..self.width];
-            let zeros = &mut zeros[place * self.width..][..self.width];
-            match SCALES {
-                PER_ROW => (scales[0], zeros[0]) = (weights.scale(row, 0), weights.zero_point(row, 0)),
-                PER_BLOCK => {
-                    for block in 0..blocks {
-                        let group = block * BLOCK / weights.group;
-                        scales[block] = weights.scale(row, group);
-                        zeros[block] = scales[block] * weights.zero_point(row, group);
-                    }
-                }
-                _ => {
-                    // Groups of 32 values have four lanes with weights of 4 bits. With 8 bits a lane meets values of
-                    // two groups, and the shape is refused.
-                    for (i, (scale, zero)) in scales.iter_mut().zip(zeros).enumerate() {
-                        let group = i / LANES * (BLOCK / weights.group) + i % LANES / lanes_of_group;
-                        *scale = weights.scale(row, group);
-                        *zero = *scale * weights.zero_point(row, group);
-                    }
-                }
+        for (at, (scales, zeros)) in self.scales.iter_mut().zip(&mut self.zeros).enumerate() {
+            for i in 0..PANEL {
+                let row = rows.row(i);
+                scales[i] = weights.scale_bits(row, at / spans);
+                zeros[i] = weights.zero_point(row, at / spans);
             }
         }
     }
-}
 
-impl Weights<'_> {
-    /// Scales and zero points of up to 16 rows of 8 bits.
+    /// Those of whole panels of 4 bits, unless they are the last ones; all groups count.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    fn fast_rows(&self, first: usize, n: usize, scales: &mut [f32], zeros: &mut [f32]) -> bool {
-        let Some((of_scales, points)) = self.raw_rows(first, n) else { return false };
-        assert!(n <= LANES && scales.len() >= LANES && zeros.len() >= LANES);
-        // SAFETY: both outputs have 16 values, both inputs `n`.
-        unsafe {
-            avx512::scales_of_rows(
-                of_scales.as_ptr(),
-                points.as_ptr(),
-                n,
-                scales.as_mut_ptr(),
-                zeros.as_mut_ptr(),
-            );
-        }
-        true
-    }
-
-    /// Scales and zero points of up to 16 rows of 4 bits whose groups are blocks, the first of which begins with a byte.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    fn fast_blocks(&self, first: usize, n: usize, scales: &mut [f32], zeros: &mut [f32]) -> bool {
-        let groups = self.k / BLOCK;
-        let (Kind::U4, BLOCK, true) = (self.kind, self.group, (first * groups).is_multiple_of(2)) else {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn read_fast(&mut self, weights: &Weights<'_>, rows: PanelRows, groups: usize) -> bool {
+        // Eight bytes are read where a group's zero point lies.
+        let end = rows.row(PANEL) * groups + groups + 2 * AT_ONCE;
+        let (Kind::U4, Some(points), PANEL) = (weights.kind, weights.zero_points, rows.n) else {
             return false;
         };
-        let Some((of_scales, points)) = self.raw_groups(first * groups, n * groups) else { return false };
-        assert!(scales.len() >= n * groups + LANES && zeros.len() >= n * groups + LANES);
-        let ahead = (n * groups * 2).max(SCALES_AHEAD);
-        for chunk in (0..n * groups).step_by(LANES) {
-            let n = LANES.min(n * groups - chunk);
-            // SAFETY: both outputs have room for a vector more, and there are `n` more groups.
+        if groups < AT_ONCE || end * 2 > weights.scales.len() {
+            return false;
+        }
+        let (first, stride) = (rows.first * groups, rows.step * groups);
+        for row in 0..PANEL {
+            let at = first + row * stride;
+            avx2::fetch_line(weights.scales.as_ptr().wrapping_add(at * 2 + SCALES_AHEAD));
+            avx2::fetch_line(points.as_ptr().wrapping_add(at / 2 + SCALES_AHEAD));
+        }
+        for column in (0..groups).step_by(AT_ONCE) {
+            // Where less is left, some are read again.
+            let column = column.min(groups - AT_ONCE);
+            // SAFETY: the last row's next 16 groups are there.
             unsafe {
-                avx512::scales_of_blocks(
-                    of_scales.as_ptr().add(chunk * 2),
-                    points.as_ptr().add(chunk / 2),
-                    n,
-                    ahead,
-                    scales.as_mut_ptr().add(chunk),
-                    zeros.as_mut_ptr().add(chunk),
-                );
+                let scales = weights.scales.as_ptr().add((first + column) * 2);
+                let scales = avx2::columns_of_halves(scales, stride * 2);
+                let zeros = avx2::columns_of_4_bits(points.as_ptr(), first + column, stride);
+                self.scales[column..][..AT_ONCE].copy_from_slice(&scales);
+                self.zeros[column..][..AT_ONCE].copy_from_slice(&zeros);
             }
         }
         true

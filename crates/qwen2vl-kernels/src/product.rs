@@ -1,6 +1,6 @@
 //! What is asked for: rows, products of them, and what is done around the products.
 
-use crate::weights::{Kind, Weights};
+use crate::weights::Weights;
 
 /// Rows that are multiplied, and what is done to them before.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ impl<'a> Product<'a> {
 
     /// Whether its lengths fit `m` rows, and its weights those that the rows were quantized for.
     pub(crate) fn fits(&self, m: usize, first: &Weights<'_>) -> bool {
-        let same = |w: &Weights<'_>| w.k == first.k && (w.kind == Kind::U4) == (first.kind == Kind::U4);
+        let same = |w: &Weights<'_>| w.k == first.k && w.kind.is_like(first.kind);
         let times = self.times.is_none_or(|w| {
             w.n == self.weights.n && w.kind == self.weights.kind && w.group == self.weights.group && same(w)
         });

@@ -61,8 +61,8 @@ pub struct Weights<'a> {
     pub(crate) k: usize,
     pub(crate) group: usize,
     pub(crate) data: &'a [u8],
-    scales: &'a [u8],
-    zero_points: Option<&'a [u8]>,
+    pub(crate) scales: &'a [u8],
+    pub(crate) zero_points: Option<&'a [u8]>,
 }
 
 impl<'a> Weights<'a> {
@@ -118,18 +118,11 @@ impl<'a> Weights<'a> {
     /// If there is no such row, or `out` has another length.
     pub fn dequantize(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.n && out.len() == self.k, "row {row} of {}, {} values", self.n, out.len());
-        let packed = self.row(row);
         for (group, out) in out.chunks_exact_mut(self.group).enumerate() {
-            let (scale, zero) = (self.scale(row, group), self.zero_point(row, group));
+            let (scale, zero) = (self.scale(row, group), f32::from(self.zero_point(row, group)));
             let first = group * self.group;
             for (i, out) in out.iter_mut().enumerate() {
-                let i = first + i;
-                let value = match self.kind {
-                    Kind::U4 => packed[i / 2] >> (i % 2 * 4) & 15,
-                    Kind::U8 => packed[i],
-                    Kind::I8 => packed[i] ^ 128,
-                };
-                *out = (f32::from(value) - zero) * scale;
+                *out = (f32::from(self.value(row, first + i)) - zero) * scale;
             }
         }
     }
@@ -141,35 +134,40 @@ impl<'a> Weights<'a> {
         &self.data[row * bytes..][..bytes]
     }
 
+    /// A value of a row, as the kernels see it: signed ones are moved up by 128.
+    #[inline(always)]
+    pub(crate) fn value(&self, row: usize, i: usize) -> u8 {
+        let packed = self.row(row);
+        match self.kind {
+            Kind::U4 => packed[i / 2] >> (i % 2 * 4) & 15,
+            Kind::U8 => packed[i],
+            Kind::I8 => packed[i] ^ 128,
+        }
+    }
+
     /// Scale of a row's group.
     #[inline(always)]
     pub(crate) fn scale(&self, row: usize, group: usize) -> f32 {
-        let at = (row * (self.k / self.group) + group) * 2;
-        f16::from_le_bytes([self.scales[at], self.scales[at + 1]]).to_f32()
+        f16::from_bits(self.scale_bits(row, group)).to_f32()
     }
 
-    /// The packed scales and zero points of some groups, the first of which has an even number.
-    pub(crate) fn raw_groups(&self, first: usize, n: usize) -> Option<(&'a [u8], &'a [u8])> {
-        let points = self.zero_points?;
-        Some((&self.scales[first * 2..][..n * 2], &points[first / 2..][..n.div_ceil(2)]))
-    }
-
-    /// The scales and zero points of some rows of 8 bits, each of which has one of either.
-    pub(crate) fn raw_rows(&self, first: usize, n: usize) -> Option<(&'a [u8], &'a [u8])> {
-        let points = self.zero_points.filter(|_| self.kind == Kind::U8 && self.group == self.k)?;
-        Some((&self.scales[first * 2..][..n * 2], &points[first..][..n]))
-    }
-
-    /// Zero point of a row's group, of the values as the kernels see them: signed ones are moved up by 128.
+    /// The same, in half precision.
     #[inline(always)]
-    pub(crate) fn zero_point(&self, row: usize, group: usize) -> f32 {
+    pub(crate) fn scale_bits(&self, row: usize, group: usize) -> u16 {
+        let at = (row * (self.k / self.group) + group) * 2;
+        u16::from_le_bytes([self.scales[at], self.scales[at + 1]])
+    }
+
+    /// Zero point of a row's group, moved up likewise.
+    #[inline(always)]
+    pub(crate) fn zero_point(&self, row: usize, group: usize) -> u8 {
         let at = row * (self.k / self.group) + group;
         match (self.zero_points, self.kind) {
-            (None, Kind::I8) => 128.0,
-            (None, Kind::U4 | Kind::U8) => 0.0,
-            (Some(points), Kind::U8) => f32::from(points[at]),
-            (Some(points), Kind::I8) => f32::from(points[at].cast_signed()) + 128.0,
-            (Some(points), Kind::U4) => f32::from(points[at / 2] >> (at % 2 * 4) & 15),
+            (None, Kind::I8) => 128,
+            (None, Kind::U4 | Kind::U8) => 0,
+            (Some(points), Kind::U8) => points[at],
+            (Some(points), Kind::I8) => points[at] ^ 128,
+            (Some(points), Kind::U4) => points[at / 2] >> (at % 2 * 4) & 15,
         }
     }
 }

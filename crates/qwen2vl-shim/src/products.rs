@@ -5,7 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use qwen2vl_kernels::{Kind, Pool, Product, RmsNorm, Rows, Scratch, Weights, is_supported, multiply};
+use qwen2vl_kernels::{
+    Kind, Pool, Product, RmsNorm, Rows, Scratch, Weights, free_rows, is_supported, multiply,
+};
 
 /// Threads and memory of the products; models share them, one product at a time.
 pub struct Kernels {
@@ -17,6 +19,11 @@ impl Kernels {
     /// Whether the processor has what they need.
     pub fn are_supported() -> bool {
         is_supported()
+    }
+
+    /// Rows of a product that take little longer than one.
+    pub fn free_rows() -> usize {
+        free_rows()
     }
 
     /// Threads that work.

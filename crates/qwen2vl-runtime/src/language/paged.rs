@@ -13,9 +13,6 @@ use crate::{EngineOptions, Error, KvCachePrecision, ModelConfig, ModelFiles, Pre
 /// Inputs whose names begin so are the KV cache's tensors.
 const CACHES: [&str; 2] = ["key_cache.", "value_cache."];
 
-/// Our products of 2 tokens take the time of 1, those of 4 a quarter to a half more (docs/performance.md).
-const FREE_TOKENS: usize = 3;
-
 /// The model, one request of it, and the cache's memory.
 pub(crate) struct PagedLanguageModel {
     embedder: Embedder,
@@ -119,7 +116,7 @@ impl PagedLanguageModel {
             n_blocks,
             max_kept: blocks(options.prefix_cache_bytes).min(n_blocks),
             step_tokens: options.prefill_chunk_tokens,
-            free_tokens: if model.replaced() > 0 { FREE_TOKENS } else { 0 },
+            free_tokens: if model.replaced() > 0 { Kernels::free_rows() - 1 } else { 0 },
             vocab_size: config.vocab_size,
         };
         let loaded = Self {

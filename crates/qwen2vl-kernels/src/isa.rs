@@ -1,0 +1,42 @@
+//! Instruction sets that there are kernels for.
+
+use crate::activations::Form;
+#[cfg(test)]
+use crate::avx2;
+use crate::avx512;
+use crate::weights::Kind;
+
+/// Rows of activations that are multiplied with packed weights, as with AVX2 by all.
+pub(crate) const FEWEST: usize = 2;
+
+/// An instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// With FMA and conversions of half precision.
+    Avx2,
+    /// With VNNI.
+    Avx512,
+}
+
+impl Isa {
+    /// The fastest one, once [`crate::is_supported`] has said yes.
+    pub(crate) fn best() -> Self {
+        if avx512::is_supported() { Self::Avx512 } else { Self::Avx2 }
+    }
+
+    /// Those that this processor has.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Self> {
+        let all = [(Self::Avx2, avx2::is_supported()), (Self::Avx512, avx512::is_supported())];
+        all.into_iter().filter_map(|(isa, is)| is.then_some(isa)).collect()
+    }
+
+    /// How `m` rows of activations are wanted.
+    pub(crate) fn form(self, kind: Kind, m: usize) -> Form {
+        match (self, kind) {
+            (_, Kind::U4) => Form::Halves,
+            (Self::Avx512, _) if m > FEWEST => Form::Bytes,
+            _ => Form::Words,
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Products as jobs: panels of weights, shared out among threads, and which kernel computes them.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Mutex;
+
+use crate::activations::{Activations, Layout, RowMut};
+use crate::isa::{FEWEST, Isa};
+use crate::panel::{CHUNK, PANEL, PanelRows, RowsOf, Scales, Tile, span_of};
+use crate::pool::Pool;
+use crate::product::{Product, Rows};
+use crate::weights::{Kind, Weights};
+use crate::{BLOCK, GROUP, avx2, avx512};
+
+/// Bytes of quantized activations that stay in a core's second-level cache while panels pass by.
+const TOKEN_BYTES: usize = 256 << 10;
+
+/// Rows of activations for which unpacking a panel anew costs little.
+const LEAST_TOKENS: usize = 64;
+
+/// Rows of activations of the largest tile.
+const TILE: usize = 8;
+
+/// Rows of activations for which weights are read in several runs.
+const FEW: usize = 4;
+
+/// Bytes between what is used of a run or a long row and what is fetched meanwhile; else it is the next panel.
+const AHEAD: usize = 512;
+
+/// Bytes of a page of memory, within which the processor fetches ahead by itself.
+const PAGE: usize = 4096;
+
+/// Bytes of weights of a share of the work: less is not worth waking another thread.
+const SHARE_BYTES: usize = 48 << 10;
+
+/// A line of the cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// What a thread needs for a panel.
+#[derive(Default)]
+struct Buffers {
+    unpacked: Vec<Line>,
+    scales: Scales,
+    /// Results of the panel, and of the other factor's, `[tokens, 16]`.
+    acc: Vec<[f32; PANEL]>,
+    factors: Vec<[f32; PANEL]>,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// Unpacked weights of a panel, from value `at` on.
+struct Chunk<'a> {
+    unpacked: *const u8,
+    scales: &'a Scales,
+    at: usize,
+    values: usize,
+}
+
+/// Results, `[m, n]`.
+#[derive(Clone, Copy)]
+struct Out(*mut f32);
+
+// SAFETY: no two threads write the same element.
+unsafe impl Send for Out {}
+// SAFETY: as above.
+unsafe impl Sync for Out {}
+
+/// One of the products, shared by the threads.
+struct Job<'a> {
+    isa: Isa,
+    weights: &'a Weights<'a>,
+    times: Option<&'a Weights<'a>>,
+    bias: Option<&'a [f32]>,
+    beta: Option<f32>,
+    plus: Option<&'a [f32]>,
+    activations: &'a Activations,
+    m: usize,
+    out: Out,
+    /// Panels of a share, and shares.
+    share: usize,
+    shares: usize,
+}
+
+pub(crate) fn multiply(
+    isa: Isa,
+    rows: Rows<'_>,
+    products: &mut [Product<'_>],
+    m: usize,
+    activations: &mut Activations,
+    pool: &Pool,
+) {
+    let weights = products[0].weights;
+    activations.resize(m, Layout { k: weights.k, form: isa.form(weights.kind, m) });
+    quantize(rows, activations, pool);
+    let activations = &*activations;
+    let factors = |p: &Product<'_>| 1 + usize::from(p.times.is_some());
+    let panels: usize = products.iter().map(|p| p.weights.n.div_ceil(PANEL) * factors(p)).sum();
+    let jobs: Vec<Job<'_>> = products
+        .iter_mut()
+        .map(|product| {
+            let factors = factors(product);
+            let Product { weights, bias, beta, times, plus, ref mut out } = *product;
+            // Enough shares that a slow core does not keep the others waiting, none too small.
+            let row_bytes = weights.kind.bytes(weights.k);
+            let least = SHARE_BYTES.div_ceil(row_bytes * PANEL * m.min(8));
+            let share = (panels / (pool.threads() * 8)).max(least).div_ceil(factors).max(1);
+            let shares = weights.n.div_ceil(PANEL).div_ceil(share);
+            let out = Out(out.as_mut_ptr());
+            Job { isa, weights, times, bias, beta, plus, activations, m, out, share, shares }
+        })
+        .collect();
+    pool.run(jobs.iter().map(|job| job.shares).sum(), &|mut i| {
+        for job in &jobs {
+            if i < job.shares {
+                let panels = i * job.share..((i + 1) * job.share).min(job.weights.n.div_ceil(PANEL));
+                // SAFETY: `multiply` has asked whether the processor is supported.
+                return BUFFERS.with_borrow_mut(|buffers| unsafe { job.run(panels, buffers) });
+            }
+            i -= job.shares;
+        }
+    });
+}
+
+fn quantize(of: Rows<'_>, activations: &mut Activations, pool: &Pool) {
+    let Layout { k, form } = activations.layout;
+    let each = |normalized: &mut Vec<f32>, (x, mut row): (&[f32], RowMut<'_>)| {
+        // SAFETY: `multiply` has asked whether the processor is supported.
+        unsafe {
+            match of.norm {
+                None => avx2::quantize(form, x, &mut row),
+                Some(norm) => {
+                    normalized.resize(x.len(), 0.0);
+                    avx2::normalize(x, norm.epsilon, norm.weight, normalized);
+                    avx2::quantize(form, normalized, &mut row);
+                }
+            }
+        }
+    };
+    let rows = of.x.chunks_exact(k).zip(activations.rows_mut());
+    if of.x.len() < 1 << 16 {
+        let mut normalized = Vec::new();
+        return rows.for_each(|row| each(&mut normalized, row));
+    }
+    let rows: Vec<_> = rows.map(|row| Mutex::new(Some(row))).collect();
+    let share = rows.len().div_ceil(pool.threads() * 4);
+    pool.run(rows.len().div_ceil(share), &|i| {
+        let mut normalized = Vec::new();
+        for row in &rows[i * share..((i + 1) * share).min(rows.len())] {
+            let row = row.lock().ok().and_then(|mut row| row.take());
+            row.into_iter().for_each(|row| each(&mut normalized, row));
+        }
+    });
+}
+
+impl Job<'_> {
+    /// Computes some panels' columns of the result.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn run(&self, panels: Range<usize>, buffers: &mut Buffers) {
+        let Buffers { unpacked, scales, acc, factors } = buffers;
+        let bytes = CHUNK * PANEL * self.activations.layout.form.bytes();
+        unpacked.resize(bytes / size_of::<Line>(), Line([0; 64]));
+        let row_bytes = self.activations.layout.k * self.activations.layout.form.bytes();
+        let tokens = (TOKEN_BYTES / row_bytes).max(LEAST_TOKENS) / TILE * TILE;
+        for first in (0..self.m).step_by(tokens) {
+            let tokens = first..(first + tokens).min(self.m);
+            for panel in panels.clone() {
+                let rows = self.rows(panel, &panels);
+                self.factor(self.weights, rows, &tokens, unpacked, scales, acc);
+                if let Some(times) = self.times {
+                    self.factor(times, rows, &tokens, unpacked, scales, factors);
+                }
+                self.finish(rows, &tokens, acc, self.times.map(|_| &factors[..]));
+            }
+        }
+    }
+
+    /// The rows of one of a share's panels. Few rows of activations are bound by memory, which is read best in several
+    /// pages at once: the share's rows are 16 runs, of which each panel has the next rows.
+    fn rows(&self, panel: usize, panels: &Range<usize>) -> PanelRows {
+        if self.m <= FEW && panels.end * PANEL <= self.weights.n {
+            let first = panels.start * PANEL + panel - panels.start;
+            return PanelRows { first, step: panels.len(), n: PANEL };
+        }
+        PanelRows { first: panel * PANEL, step: 1, n: PANEL.min(self.weights.n - panel * PANEL) }
+    }
+
+    /// Computes the product with a panel, for some rows of activations.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn factor(
+        &self,
+        w: &Weights<'_>,
+        rows: PanelRows,
+        tokens: &Range<usize>,
+        unpacked: &mut [Line],
+        scales: &mut Scales,
+        acc: &mut Vec<[f32; PANEL]>,
+    ) {
+        const U4: u8 = Kind::U4 as u8;
+        const U8: u8 = Kind::U8 as u8;
+        const I8: u8 = Kind::I8 as u8;
+        match (w.kind, span_of(w)) {
+            (Kind::U4, BLOCK) => self.factor_as::<U4, BLOCK>(w, rows, tokens, unpacked, scales, acc),
+            (Kind::U4, _) => self.factor_as::<U4, GROUP>(w, rows, tokens, unpacked, scales, acc),
+            (Kind::U8, _) => self.factor_as::<U8, BLOCK>(w, rows, tokens, unpacked, scales, acc),
+            (Kind::I8, _) => self.factor_as::<I8, BLOCK>(w, rows, tokens, unpacked, scales, acc),
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn factor_as<const KIND: u8, const SPAN: usize>(
+        &self,
+        w: &Weights<'_>,
+        rows: PanelRows,
+        tokens: &Range<usize>,
+        unpacked: &mut [Line],
+        scales: &mut Scales,
+        acc: &mut Vec<[f32; PANEL]>,
+    ) {
+        scales.read(w, rows);
+        // Room for a whole tile at the end.
+        acc.clear();
+        acc.resize(tokens.len().next_multiple_of(TILE), [0.0; PANEL]);
+        let row_bytes = w.kind.bytes(w.k);
+        let ahead = if rows.step == 1 && row_bytes < PAGE { row_bytes * PANEL } else { AHEAD };
+        let results = acc.as_mut_ptr().cast::<f32>();
+        if self.m <= FEWEST {
+            // SAFETY: the processor is supported; weights, scales and activations have all blocks, and results room.
+            return unsafe {
+                match self.m {
+                    1 => self.few::<1, KIND, SPAN>(w, rows, ahead, scales, results),
+                    _ => self.few::<FEWEST, KIND, SPAN>(w, rows, ahead, scales, results),
+                }
+            };
+        }
+        let ahead = (tokens.start == 0).then_some(ahead);
+        let unpacked = unpacked.as_mut_ptr().cast::<u8>();
+        let form = self.activations.layout.form;
+        for at in (0..w.k).step_by(CHUNK) {
+            let values = CHUNK.min(w.k - at);
+            let packed = RowsOf::new(w, rows, at);
+            // SAFETY: the processor is supported; the rows have so many values more, and a chunk has room.
+            unsafe { avx2::unpack::<KIND>(form, &packed, values / BLOCK, ahead, unpacked) };
+            let chunk = Chunk { unpacked, scales, at, values };
+            let mut token = tokens.start;
+            while token < tokens.end {
+                let results = acc[token - tokens.start..].as_mut_ptr().cast::<f32>();
+                // SAFETY: activations and scales have all spans; there is room for the tile's results.
+                token += unsafe {
+                    match (tokens.end - token, self.isa) {
+                        (1, _) => self.tile::<1, KIND, SPAN>(&chunk, token..tokens.end, results),
+                        (2, _) => self.tile::<2, KIND, SPAN>(&chunk, token..tokens.end, results),
+                        (8.., Isa::Avx512) => self.tile::<8, KIND, SPAN>(&chunk, token..tokens.end, results),
+                        _ => self.tile::<4, KIND, SPAN>(&chunk, token..tokens.end, results),
+                    }
+                };
+            }
+        }
+    }
+
+    /// All of a panel's results, for few rows of activations.
+    ///
+    /// # Safety
+    ///
+    /// There is room for `[T, 16]` results.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn few<const T: usize, const KIND: u8, const SPAN: usize>(
+        &self,
+        w: &Weights<'_>,
+        rows: PanelRows,
+        ahead: usize,
+        scales: &Scales,
+        results: *mut f32,
+    ) {
+        let (of, packed) = (self.activations, RowsOf::new(w, rows, 0));
+        let tile = Tile::<T>::new(of, SPAN, 0..self.m, 0);
+        // SAFETY: weights, scales and activations have all blocks; the caller vouches for the results.
+        unsafe { avx2::few::<T, KIND, SPAN>(&tile, &packed, scales, w.k / BLOCK, ahead, results) };
+    }
+
+    /// Adds to the results of the first `T` of some rows of activations, and says how many these are.
+    ///
+    /// # Safety
+    ///
+    /// There is room for `[T, 16]` results.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
+        &self,
+        chunk: &Chunk<'_>,
+        tokens: Range<usize>,
+        results: *mut f32,
+    ) -> usize {
+        let Chunk { unpacked, scales, at, values } = *chunk;
+        let spans = at / SPAN..(at + values) / SPAN;
+        let tile = Tile::<T>::new(self.activations, SPAN, tokens, at);
+        // SAFETY: weights, scales and activations have all spans; the caller vouches for the results.
+        unsafe {
+            match self.isa {
+                Isa::Avx2 => avx2::tile::<T, KIND, SPAN>(&tile, unpacked, scales, spans, results),
+                Isa::Avx512 => avx512::tile::<T, SPAN>(&tile, unpacked, scales, spans, results),
+            }
+        }
+        T
+    }
+
+    /// Does to results what comes behind the product, and writes them.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn finish(
+        &self,
+        rows: PanelRows,
+        tokens: &Range<usize>,
+        acc: &mut [[f32; PANEL]],
+        factors: Option<&[[f32; PANEL]]>,
+    ) {
+        let padded = |values: &[f32]| {
+            let mut panel = [0.0; PANEL];
+            match rows.step {
+                1 => panel[..rows.n].copy_from_slice(&values[rows.first..][..rows.n]),
+                _ => panel.iter_mut().enumerate().for_each(|(i, v)| *v = values[rows.row(i)]),
+            }
+            panel
+        };
+        let bias = self.bias.map(padded);
+        let n = self.weights.n;
+        for (i, token) in tokens.clone().enumerate() {
+            let plus = self.plus.map(|plus| padded(&plus[token * n..][..n]));
+            let y = &mut acc[i];
+            avx2::finish(y, bias.as_ref(), self.beta, factors.map(|f| &f[i]), plus.as_ref());
+            // SAFETY: within the rows and columns of this call.
+            unsafe {
+                let out = self.out.0.add(token * n);
+                match rows.step {
+                    1 => std::ptr::copy_nonoverlapping(y.as_ptr(), out.add(rows.first), rows.n),
+                    _ => y.iter().enumerate().for_each(|(i, y)| *out.add(rows.row(i)) = *y),
+                }
+            }
+        }
+    }
+}
