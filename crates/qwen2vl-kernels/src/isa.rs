@@ -6,8 +6,8 @@ use crate::avx2;
 use crate::avx512;
 use crate::weights::Kind;
 
-/// Rows of activations that are multiplied with packed weights, as with AVX2 by all.
-pub(crate) const FEWEST: usize = 2;
+/// Rows of activations that meet weights as they are packed, by the same kernel with each instruction set.
+pub(crate) const FEW: usize = 2;
 
 /// An instruction set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +31,19 @@ impl Isa {
         all.into_iter().filter_map(|(isa, is)| is.then_some(isa)).collect()
     }
 
+    /// Rows of activations that take little longer than one.
+    pub(crate) fn free_rows(self) -> usize {
+        match self {
+            Self::Avx2 => 2,
+            Self::Avx512 => 4,
+        }
+    }
+
     /// How `m` rows of activations are wanted.
     pub(crate) fn form(self, kind: Kind, m: usize) -> Form {
         match (self, kind) {
             (_, Kind::U4) => Form::Halves,
-            (Self::Avx512, _) if m > FEWEST => Form::Bytes,
+            (Self::Avx512, _) if m > FEW => Form::Bytes,
             _ => Form::Words,
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::activations::{Activations, Layout, RowMut};
-use crate::isa::{FEWEST, Isa};
+use crate::isa::{FEW, Isa};
 use crate::panel::{CHUNK, PANEL, PanelRows, RowsOf, Scales, Tile, span_of};
 use crate::pool::Pool;
 use crate::product::{Product, Rows};
@@ -22,7 +22,7 @@ const LEAST_TOKENS: usize = 64;
 const TILE: usize = 8;
 
 /// Rows of activations for which weights are read in several runs.
-const FEW: usize = 4;
+const IN_RUNS: usize = 4;
 
 /// Bytes between what is used of a run or a long row and what is fetched meanwhile; else it is the next panel.
 const AHEAD: usize = 512;
@@ -160,18 +160,31 @@ impl Job<'_> {
     /// Computes some panels' columns of the result.
     #[target_feature(enable = "avx2,fma,f16c")]
     fn run(&self, panels: Range<usize>, buffers: &mut Buffers) {
+        const U4: u8 = Kind::U4 as u8;
+        const U8: u8 = Kind::U8 as u8;
+        const I8: u8 = Kind::I8 as u8;
+        // A second factor is of the same kind and groups.
+        match (self.weights.kind, span_of(self.weights)) {
+            (Kind::U4, BLOCK) => self.run_as::<U4, BLOCK>(panels, buffers),
+            (Kind::U4, _) => self.run_as::<U4, GROUP>(panels, buffers),
+            (Kind::U8, _) => self.run_as::<U8, BLOCK>(panels, buffers),
+            (Kind::I8, _) => self.run_as::<I8, BLOCK>(panels, buffers),
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn run_as<const KIND: u8, const SPAN: usize>(&self, panels: Range<usize>, buffers: &mut Buffers) {
         let Buffers { unpacked, scales, acc, factors } = buffers;
-        let bytes = CHUNK * PANEL * self.activations.layout.form.bytes();
-        unpacked.resize(bytes / size_of::<Line>(), Line([0; 64]));
-        let row_bytes = self.activations.layout.k * self.activations.layout.form.bytes();
-        let tokens = (TOKEN_BYTES / row_bytes).max(LEAST_TOKENS) / TILE * TILE;
+        let Layout { k, form } = self.activations.layout;
+        unpacked.resize(CHUNK * PANEL * form.bytes() / size_of::<Line>(), Line([0; 64]));
+        let tokens = (TOKEN_BYTES / (k * form.bytes())).max(LEAST_TOKENS) / TILE * TILE;
         for first in (0..self.m).step_by(tokens) {
             let tokens = first..(first + tokens).min(self.m);
             for panel in panels.clone() {
                 let rows = self.rows(panel, &panels);
-                self.factor(self.weights, rows, &tokens, unpacked, scales, acc);
+                self.factor::<KIND, SPAN>(self.weights, rows, &tokens, unpacked, scales, acc);
                 if let Some(times) = self.times {
-                    self.factor(times, rows, &tokens, unpacked, scales, factors);
+                    self.factor::<KIND, SPAN>(times, rows, &tokens, unpacked, scales, factors);
                 }
                 self.finish(rows, &tokens, acc, self.times.map(|_| &factors[..]));
             }
@@ -181,7 +194,7 @@ impl Job<'_> {
     /// The rows of one of a share's panels. Few rows of activations are bound by memory, which is read best in several
     /// pages at once: the share's rows are 16 runs, of which each panel has the next rows.
     fn rows(&self, panel: usize, panels: &Range<usize>) -> PanelRows {
-        if self.m <= FEW && panels.end * PANEL <= self.weights.n {
+        if self.m <= IN_RUNS && panels.end * PANEL <= self.weights.n {
             let first = panels.start * PANEL + panel - panels.start;
             return PanelRows { first, step: panels.len(), n: PANEL };
         }
@@ -189,30 +202,8 @@ impl Job<'_> {
     }
 
     /// Computes the product with a panel, for some rows of activations.
-    #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn factor(
-        &self,
-        w: &Weights<'_>,
-        rows: PanelRows,
-        tokens: &Range<usize>,
-        unpacked: &mut [Line],
-        scales: &mut Scales,
-        acc: &mut Vec<[f32; PANEL]>,
-    ) {
-        const U4: u8 = Kind::U4 as u8;
-        const U8: u8 = Kind::U8 as u8;
-        const I8: u8 = Kind::I8 as u8;
-        match (w.kind, span_of(w)) {
-            (Kind::U4, BLOCK) => self.factor_as::<U4, BLOCK>(w, rows, tokens, unpacked, scales, acc),
-            (Kind::U4, _) => self.factor_as::<U4, GROUP>(w, rows, tokens, unpacked, scales, acc),
-            (Kind::U8, _) => self.factor_as::<U8, BLOCK>(w, rows, tokens, unpacked, scales, acc),
-            (Kind::I8, _) => self.factor_as::<I8, BLOCK>(w, rows, tokens, unpacked, scales, acc),
-        }
-    }
-
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn factor_as<const KIND: u8, const SPAN: usize>(
+    fn factor<const KIND: u8, const SPAN: usize>(
         &self,
         w: &Weights<'_>,
         rows: PanelRows,
@@ -228,12 +219,12 @@ impl Job<'_> {
         let row_bytes = w.kind.bytes(w.k);
         let ahead = if rows.step == 1 && row_bytes < PAGE { row_bytes * PANEL } else { AHEAD };
         let results = acc.as_mut_ptr().cast::<f32>();
-        if self.m <= FEWEST {
+        if self.m <= FEW {
             // SAFETY: the processor is supported; weights, scales and activations have all blocks, and results room.
             return unsafe {
                 match self.m {
                     1 => self.few::<1, KIND, SPAN>(w, rows, ahead, scales, results),
-                    _ => self.few::<FEWEST, KIND, SPAN>(w, rows, ahead, scales, results),
+                    _ => self.few::<FEW, KIND, SPAN>(w, rows, ahead, scales, results),
                 }
             };
         }

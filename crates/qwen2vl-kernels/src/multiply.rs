@@ -21,10 +21,7 @@ pub fn is_supported() -> bool {
 /// Rows that take little longer than one, since weights are read once for all: 2 with AVX2, 4 with VNNI (docs/performance.md).
 pub fn free_rows() -> usize {
     #[cfg(target_arch = "x86_64")]
-    return match crate::isa::Isa::best() {
-        crate::isa::Isa::Avx2 => 2,
-        crate::isa::Isa::Avx512 => 4,
-    };
+    return crate::isa::Isa::best().free_rows();
     #[cfg(not(target_arch = "x86_64"))]
     1
 }

@@ -1,0 +1,163 @@
+//! What is done to activations before the products, and to results behind.
+
+use std::arch::x86_64::*;
+
+use super::LANES;
+use crate::activations::{Form, RowMut, add_up, inverse};
+use crate::panel::PANEL;
+use crate::{BLOCK, GROUP};
+
+/// Each value plus its bias, then `y * sigmoid(beta * y)`, then times its factor, then plus another; what is `None` is left
+/// out.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn finish(
+    y: &mut [f32; PANEL],
+    bias: Option<&[f32; PANEL]>,
+    beta: Option<f32>,
+    factors: Option<&[f32; PANEL]>,
+    plus: Option<&[f32; PANEL]>,
+) {
+    for i in (0..PANEL).step_by(LANES) {
+        // SAFETY: a panel has two vectors.
+        let at = |values: &[f32; PANEL]| unsafe { _mm256_loadu_ps(values.as_ptr().add(i)) };
+        let mut v = at(y);
+        if let Some(bias) = bias {
+            v = _mm256_add_ps(v, at(bias));
+        }
+        if let Some(beta) = beta {
+            let e = exp(_mm256_mul_ps(v, _mm256_set1_ps(-beta)));
+            v = _mm256_div_ps(v, _mm256_add_ps(e, _mm256_set1_ps(1.0)));
+        }
+        if let Some(factors) = factors {
+            v = _mm256_mul_ps(v, at(factors));
+        }
+        if let Some(plus) = plus {
+            v = _mm256_add_ps(v, at(plus));
+        }
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_ps(y.as_mut_ptr().add(i), v) };
+    }
+}
+
+/// The sum of a vector's lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum(v: __m256) -> f32 {
+    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps::<1>(v, v)))
+}
+
+/// `x / sqrt(mean(x²) + epsilon) * weight`.
+///
+/// # Panics
+///
+/// If lengths differ, or are no multiple of a block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn normalize(x: &[f32], epsilon: f32, weight: Option<&[f32]>, out: &mut [f32]) {
+    let same = out.len() == x.len() && weight.is_none_or(|weight| weight.len() == x.len());
+    assert!(same && x.len().is_multiple_of(BLOCK), "lengths differ");
+    // SAFETY: there are as many whole vectors in each.
+    let at = |values: &[f32], i: usize| unsafe { _mm256_loadu_ps(values.as_ptr().add(i)) };
+    let mut squares = [_mm256_setzero_ps(); 8];
+    for block in (0..x.len()).step_by(8 * LANES) {
+        for (i, sum) in squares.iter_mut().enumerate() {
+            let x = at(x, block + i * LANES);
+            *sum = _mm256_fmadd_ps(x, x, *sum);
+        }
+    }
+    let squares = squares.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).map_or(0.0, |all| sum(all));
+    let inverse = _mm256_set1_ps(1.0 / (squares / x.len() as f32 + epsilon).sqrt());
+    for i in (0..x.len()).step_by(LANES) {
+        let y = _mm256_mul_ps(at(x, i), inverse);
+        let y = weight.map_or(y, |weight| _mm256_mul_ps(y, at(weight, i)));
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(i), y) };
+    }
+}
+
+/// e to the power of each, within 2 units of the last place; the reduction and polynomial are those of Cephes' expf.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn exp(x: __m256) -> __m256 {
+    // What lies beyond would not be a normal number; as an addend of 1 it is 0 or infinite enough.
+    let x = _mm256_min_ps(_mm256_set1_ps(88.0), _mm256_max_ps(_mm256_set1_ps(-87.0), x));
+    let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(_mm256_mul_ps(
+        x,
+        _mm256_set1_ps(std::f32::consts::LOG2_E),
+    ));
+    let x = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693_359_4), x);
+    let x = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.121_944_4e-4), x);
+    let mut p = _mm256_set1_ps(1.987_569_1e-4);
+    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(c));
+    }
+    let p = _mm256_fmadd_ps(_mm256_mul_ps(p, x), x, _mm256_add_ps(x, _mm256_set1_ps(1.0)));
+    let power = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
+    _mm256_mul_ps(p, _mm256_castsi256_ps(power))
+}
+
+/// As [`crate::activations::quantize`], to the bit.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_>) {
+    #[rustfmt::skip]
+    let order = match form {
+        Form::Halves => _mm256_setr_epi8(
+            0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15,
+            0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15,
+        ),
+        Form::Bytes | Form::Words => _mm256_setr_epi8(
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+        ),
+    };
+    let absolute = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
+    for (group, x) in x.chunks_exact(GROUP).enumerate() {
+        // SAFETY: a group is four vectors.
+        let v: [__m256; 4] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(x.as_ptr().add(i * LANES)) });
+        let (mut largest, mut damage) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+        for v in v {
+            largest = _mm256_max_ps(_mm256_and_ps(v, absolute), largest);
+            damage = _mm256_fmadd_ps(v, _mm256_setzero_ps(), damage);
+        }
+        let four = _mm_max_ps(_mm256_castps256_ps128(largest), _mm256_extractf128_ps::<1>(largest));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        let largest = _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)));
+        let scale = largest / 127.0 + sum(damage);
+        let inverse = _mm256_set1_ps(inverse(largest));
+        let [a, b, c, d] = v.map(|v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse)));
+        // Packed within halves, whose parts are then brought into their order.
+        let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        let values = _mm256_shuffle_epi8(packed, order);
+        let pairs =
+            _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), packed), _mm256_set1_epi16(1));
+        let pairs = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+        let pairs = _mm_add_epi32(pairs, _mm_unpackhi_epi64(pairs, pairs));
+        let sum = _mm_cvtsi128_si32(_mm_add_epi32(pairs, _mm_shuffle_epi32::<1>(pairs)));
+        let to = out.values[group * GROUP * form.bytes()..][..GROUP * form.bytes()].as_mut_ptr();
+        // SAFETY: 32 or 64 bytes are written to as many.
+        unsafe {
+            match form {
+                Form::Halves | Form::Bytes => _mm256_storeu_si256(to.cast(), values),
+                Form::Words => {
+                    let order = _mm256_setr_epi8(
+                        0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6, 7, 8, 9,
+                        12, 13, 10, 11, 14, 15,
+                    );
+                    let halves = [_mm256_castsi256_si128(values), _mm256_extracti128_si256::<1>(values)];
+                    for (i, half) in halves.into_iter().enumerate() {
+                        let words = _mm256_shuffle_epi8(_mm256_cvtepi8_epi16(half), order);
+                        _mm256_storeu_si256(to.add(i * 32).cast(), words);
+                    }
+                }
+            }
+        }
+        out.scales[group] = scale;
+        out.sums[group] = sum as f32 * scale;
+    }
+    add_up(out);
+}
