@@ -33,66 +33,133 @@ impl Form {
     }
 }
 
+/// Bytes of a row that lie together.
+const WORD: usize = 4;
+
 /// What rows are quantized for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub k: usize,
     pub form: Form,
+    /// Rows that lie side by side, so that a kernel for several reads them in one run.
+    pub abreast: usize,
 }
 
-/// Quantized rows, `[m, k]`.
+/// Quantized rows: `abreast` of them, then the next ones.
 #[derive(Debug)]
 pub(crate) struct Activations {
     pub layout: Layout,
-    /// `[m, k]`, in the kernel's form.
+    /// In the kernel's form: words of 4 bytes, `[m / abreast, k * bytes / 4, abreast]`.
     pub values: Vec<u8>,
-    /// `[m, k / 32]`.
+    /// `[m / abreast, k / 32, abreast]`.
     pub scales: Vec<f32>,
-    /// What the values of a group add up to, `[m, k / 32]`.
+    /// What the values of a group add up to, as the scales lie.
     pub sums: Vec<f32>,
-    /// What the values of a block add up to, `[m, k / 128]`.
+    /// What the values of a block add up to, `[m / abreast, k / 128, abreast]`.
     pub block_sums: Vec<f32>,
 }
 
-/// One row's parts.
-pub(crate) struct RowMut<'a> {
-    pub values: &'a mut [u8],
-    pub scales: &'a mut [f32],
-    pub sums: &'a mut [f32],
-    pub block_sums: &'a mut [f32],
+/// Where a row's parts lie, and side by side with it those of the next ones.
+#[derive(Clone, Copy)]
+pub(crate) struct At {
+    pub values: *const u8,
+    /// Of its groups.
+    pub scales: *const f32,
+    /// Of its spans.
+    pub sums: *const f32,
+}
+
+/// Rows that lie side by side.
+pub(crate) struct AbreastMut<'a> {
+    layout: Layout,
+    values: &'a mut [u8],
+    scales: &'a mut [f32],
+    sums: &'a mut [f32],
+    block_sums: &'a mut [f32],
+}
+
+/// One of them.
+pub(crate) struct RowMut<'a, 'b> {
+    of: &'b mut AbreastMut<'a>,
+    row: usize,
 }
 
 impl Default for Activations {
     fn default() -> Self {
-        let layout = Layout { k: 0, form: Form::Bytes };
+        let layout = Layout { k: 0, form: Form::Bytes, abreast: 1 };
         Self { layout, values: Vec::new(), scales: Vec::new(), sums: Vec::new(), block_sums: Vec::new() }
     }
 }
 
 impl Activations {
-    /// Makes room for `m` rows.
+    /// Makes room for `m` rows, and for what is missing beside the last ones.
     pub(crate) fn resize(&mut self, m: usize, layout: Layout) {
-        let Layout { k, form } = layout;
+        let Layout { k, form, abreast } = layout;
+        let values = m.next_multiple_of(abreast) * k;
         self.layout = layout;
-        self.values.resize(m * k * form.bytes(), 0);
-        self.scales.resize(m * k / GROUP, 0.0);
-        self.sums.resize(m * k / GROUP, 0.0);
-        self.block_sums.resize(m * k / BLOCK, 0.0);
+        self.values.resize(values * form.bytes(), 0);
+        self.scales.resize(values / GROUP, 0.0);
+        self.sums.resize(values / GROUP, 0.0);
+        self.block_sums.resize(values / BLOCK, 0.0);
     }
 
-    /// Its rows.
-    pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = RowMut<'_>> {
-        let Layout { k, form } = self.layout;
-        let values = self.values.chunks_exact_mut(k * form.bytes());
-        let scales = self.scales.chunks_exact_mut(k / GROUP);
-        let sums = self.sums.chunks_exact_mut(k / GROUP);
-        let block_sums = self.block_sums.chunks_exact_mut(k / BLOCK);
-        values.zip(scales).zip(sums.zip(block_sums)).map(|((values, scales), (sums, block_sums))| RowMut {
-            values,
-            scales,
-            sums,
-            block_sums,
+    /// Its rows, those together that lie side by side.
+    pub(crate) fn abreast_mut(&mut self) -> impl Iterator<Item = AbreastMut<'_>> {
+        let layout @ Layout { k, form, abreast } = self.layout;
+        let values = self.values.chunks_exact_mut(abreast * k * form.bytes());
+        let scales = self.scales.chunks_exact_mut(abreast * k / GROUP);
+        let sums = self.sums.chunks_exact_mut(abreast * k / GROUP);
+        let block_sums = self.block_sums.chunks_exact_mut(abreast * k / BLOCK);
+        values.zip(scales).zip(sums.zip(block_sums)).map(move |((values, scales), (sums, block_sums))| {
+            AbreastMut { layout, values, scales, sums, block_sums }
         })
+    }
+
+    /// Where a row lies from value `at` on, which begins a span.
+    #[inline(always)]
+    pub(crate) fn at(&self, row: usize, at: usize, span: usize) -> At {
+        let Layout { k, form, abreast } = self.layout;
+        let sums = if span == BLOCK { &self.block_sums } else { &self.sums };
+        let (first, beside) = ((row / abreast * k + at) * abreast, row % abreast);
+        At {
+            values: self.values[first * form.bytes() + beside * WORD..].as_ptr(),
+            scales: self.scales[first / GROUP + beside..].as_ptr(),
+            sums: sums[first / span + beside..].as_ptr(),
+        }
+    }
+}
+
+impl<'a> AbreastMut<'a> {
+    pub(crate) fn row<'b>(&'b mut self, row: usize) -> RowMut<'a, 'b> {
+        RowMut { of: self, row }
+    }
+}
+
+impl RowMut<'_, '_> {
+    /// Puts in a group's values, which are in the kernel's form, and what they add up to.
+    #[inline]
+    pub(crate) fn set(&mut self, group: usize, values: &[u8], scale: f32, sum: f32) {
+        let abreast = self.of.layout.abreast;
+        let to = &mut self.of.values[group * values.len() * abreast..][..values.len() * abreast];
+        match abreast {
+            1 => to.copy_from_slice(values),
+            _ => {
+                for (to, value) in to.chunks_exact_mut(WORD * abreast).zip(values.chunks_exact(WORD)) {
+                    to[self.row * WORD..][..WORD].copy_from_slice(value);
+                }
+            }
+        }
+        self.of.scales[group * abreast + self.row] = scale;
+        self.of.sums[group * abreast + self.row] = sum;
+    }
+
+    /// Adds up sums of blocks from those of groups.
+    pub(crate) fn add_up(&mut self) {
+        let abreast = self.of.layout.abreast;
+        for (block, sums) in self.of.sums.chunks_exact(BLOCK / GROUP * abreast).enumerate() {
+            let sum = sums.iter().skip(self.row).step_by(abreast).fold(0.0, |sum, of| sum + of);
+            self.of.block_sums[block * abreast + self.row] = sum;
+        }
     }
 }
 
@@ -105,31 +172,25 @@ impl Kind {
 
 /// Quantizes a row. A value that is not finite makes all products of its row NaN.
 #[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "what the fast version is compared with"))]
-pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_>) {
+pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_, '_>) {
+    let bytes = GROUP * form.bytes();
     for (group, x) in x.chunks_exact(GROUP).enumerate() {
         let largest = x.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         // Zero, or NaN where a value is not finite.
         let damage: f32 = x.iter().map(|value| value * 0.0).sum();
         let scale = largest / 127.0 + damage;
         let mut sum = 0;
+        let mut values = [0; 2 * GROUP];
         for (i, value) in x.iter().enumerate() {
             let quantized = (value * inverse(largest)).round_ties_even() as i8;
             sum += i32::from(quantized);
-            let at = (group * GROUP + form.place(i)) * form.bytes();
+            let at = form.place(i) * form.bytes();
             let value = i16::from(quantized).to_le_bytes();
-            out.values[at..][..form.bytes()].copy_from_slice(&value[..form.bytes()]);
+            values[at..][..form.bytes()].copy_from_slice(&value[..form.bytes()]);
         }
-        out.scales[group] = scale;
-        out.sums[group] = sum as f32 * scale;
+        out.set(group, &values[..bytes], scale, sum as f32 * scale);
     }
-    add_up(out);
-}
-
-/// Sums of blocks from those of groups.
-pub(crate) fn add_up(out: &mut RowMut<'_>) {
-    for (sum, of) in out.block_sums.iter_mut().zip(out.sums.chunks_exact(BLOCK / GROUP)) {
-        *sum = of.iter().fold(0.0, |sum, of| sum + of);
-    }
+    out.add_up();
 }
 
 /// What a value is multiplied with to become one of -127..=127.
@@ -145,8 +206,8 @@ mod tests {
 
     fn quantized(form: Form, x: &[f32]) -> Activations {
         let mut rows = Activations::default();
-        rows.resize(1, Layout { k: x.len(), form });
-        quantize(form, x, &mut rows.rows_mut().next().unwrap());
+        rows.resize(1, Layout { k: x.len(), form, abreast: 1 });
+        quantize(form, x, &mut rows.abreast_mut().next().unwrap().row(0));
         rows
     }
 

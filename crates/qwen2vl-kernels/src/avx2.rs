@@ -11,8 +11,9 @@ pub(crate) use columns::{columns_of_4_bits, columns_of_halves};
 pub(crate) use few::few;
 pub(crate) use values::{finish, normalize, quantize};
 
-use crate::activations::Form;
-use crate::panel::{PANEL, RowsOf, Scales, Tile};
+use crate::activations::{At, Form};
+use crate::isa::TILE;
+use crate::panel::{PANEL, RowsOf, Scales};
 use crate::weights::Kind;
 use crate::{BLOCK, GROUP};
 
@@ -120,7 +121,7 @@ fn transposed([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
-    tile: &Tile<T>,
+    rows: At,
     weights: *const u8,
     scales: &Scales,
     spans: std::ops::Range<usize>,
@@ -140,8 +141,9 @@ pub(crate) unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
                     unsafe {
                         let at = weights.add(group * GROUP * PANEL * bytes + step * 64);
                         let w = [_mm256_load_si256(at.cast()), _mm256_load_si256(at.add(32).cast())];
-                        for (sums, row) in sums.iter_mut().zip(&tile.rows) {
-                            let x: *const i32 = row.values.add(group * GROUP * bytes + step * 4).cast();
+                        let x: *const i32 = rows.values.cast();
+                        for (t, sums) in sums.iter_mut().enumerate() {
+                            let x = x.add((group * GROUP * bytes / 4 + step) * TILE + t);
                             let x = _mm256_set1_epi32(x.read_unaligned());
                             for (sum, w) in sums.iter_mut().zip(w) {
                                 *sum = match KIND == Kind::U4 as u8 {
@@ -154,9 +156,9 @@ pub(crate) unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
                     }
                 }
             }
-            for ((part, sums), row) in part.iter_mut().zip(sums).zip(&tile.rows) {
+            for (t, (part, sums)) in part.iter_mut().zip(sums).enumerate() {
                 // SAFETY: as above.
-                let scale = _mm256_set1_ps(unsafe { *row.scales.add(group) });
+                let scale = _mm256_set1_ps(unsafe { *rows.scales.add(group * TILE + t) });
                 for (part, sum) in part.iter_mut().zip(sums) {
                     let sum = if KIND == Kind::U4 as u8 { _mm256_madd_epi16(sum, ones) } else { sum };
                     *part = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, *part);
@@ -169,8 +171,8 @@ pub(crate) unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
             let lanes = [0, LANES];
             let scales = lanes.map(|lane| from_halves(scales.as_ptr().add(lane)));
             let zeros = lanes.map(|lane| from_bytes(zeros.as_ptr().add(lane)));
-            for (t, (part, row)) in part.iter().zip(&tile.rows).enumerate() {
-                let sum = _mm256_set1_ps(*row.sums.add(i));
+            for (t, part) in part.iter().enumerate() {
+                let sum = _mm256_set1_ps(*rows.sums.add(i * TILE + t));
                 for (half, part) in part.iter().enumerate() {
                     let acc = acc.add(t * PANEL + half * LANES);
                     let part = _mm256_fnmadd_ps(zeros[half], sum, *part);

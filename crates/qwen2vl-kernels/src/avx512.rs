@@ -4,7 +4,9 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use crate::GROUP;
-use crate::panel::{PANEL, Scales, Tile};
+use crate::activations::At;
+use crate::isa::TILE;
+use crate::panel::{PANEL, Scales};
 
 /// Whether this processor has all that is used here.
 pub(crate) fn is_supported() -> bool {
@@ -22,7 +24,7 @@ pub(crate) fn is_supported() -> bool {
 /// The processor is supported; all pointers are valid for the spans.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(crate) unsafe fn tile<const T: usize, const SPAN: usize>(
-    tile: &Tile<T>,
+    rows: At,
     weights: *const u8,
     scales: &Scales,
     spans: std::ops::Range<usize>,
@@ -37,16 +39,17 @@ pub(crate) unsafe fn tile<const T: usize, const SPAN: usize>(
                 // SAFETY: the caller vouches for the pointers.
                 unsafe {
                     let w = _mm512_load_si512(weights.add(group * GROUP * PANEL + step * 64).cast());
-                    for (sum, row) in sums.iter_mut().zip(&tile.rows) {
-                        let x: *const i32 = row.values.add(group * GROUP + step * 4).cast();
-                        *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(x.read_unaligned()));
+                    let x: *const i32 = rows.values.cast();
+                    for (t, sum) in sums.iter_mut().enumerate() {
+                        let x = x.add((group * GROUP / 4 + step) * TILE + t).read_unaligned();
+                        *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(x));
                         keep(sum);
                     }
                 }
             }
-            for ((part, sum), row) in part.iter_mut().zip(sums).zip(&tile.rows) {
+            for (t, (part, sum)) in part.iter_mut().zip(sums).enumerate() {
                 // SAFETY: as above.
-                let scale = _mm512_set1_ps(unsafe { *row.scales.add(group) });
+                let scale = _mm512_set1_ps(unsafe { *rows.scales.add(group * TILE + t) });
                 *part = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *part);
             }
         }
@@ -56,9 +59,9 @@ pub(crate) unsafe fn tile<const T: usize, const SPAN: usize>(
             let scales = _mm512_cvtph_ps(_mm256_loadu_si256(scales.as_ptr().cast()));
             let zeros = _mm512_cvtepu8_epi32(_mm_loadu_si128(zeros.as_ptr().cast()));
             let zeros = _mm512_cvtepi32_ps(zeros);
-            for (t, (part, row)) in part.iter().zip(&tile.rows).enumerate() {
+            for (t, part) in part.iter().enumerate() {
                 let acc = acc.add(t * PANEL);
-                let part = _mm512_fnmadd_ps(zeros, _mm512_set1_ps(*row.sums.add(i)), *part);
+                let part = _mm512_fnmadd_ps(zeros, _mm512_set1_ps(*rows.sums.add(i * TILE + t)), *part);
                 _mm512_storeu_ps(acc, _mm512_fmadd_ps(part, scales, _mm512_loadu_ps(acc)));
             }
         }

@@ -1,13 +1,16 @@
 //! Instruction sets that there are kernels for.
 
-use crate::activations::Form;
+use crate::activations::{Form, Layout};
 #[cfg(test)]
 use crate::avx2;
 use crate::avx512;
-use crate::weights::Kind;
+use crate::weights::{Kind, Weights};
 
 /// Rows of activations that meet weights as they are packed, by the same kernel with each instruction set.
 pub(crate) const FEW: usize = 2;
+
+/// Rows of activations of the largest tile; these lie side by side.
+pub(crate) const TILE: usize = 8;
 
 /// An instruction set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +43,12 @@ impl Isa {
     }
 
     /// How `m` rows of activations are wanted.
-    pub(crate) fn form(self, kind: Kind, m: usize) -> Form {
-        match (self, kind) {
+    pub(crate) fn layout(self, weights: &Weights<'_>, m: usize) -> Layout {
+        let form = match (self, weights.kind) {
             (_, Kind::U4) => Form::Halves,
             (Self::Avx512, _) if m > FEW => Form::Bytes,
             _ => Form::Words,
-        }
+        };
+        Layout { k: weights.k, form, abreast: if m > FEW { TILE } else { 1 } }
     }
 }

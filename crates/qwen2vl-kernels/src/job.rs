@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::activations::{Activations, Layout, RowMut};
-use crate::isa::{FEW, Isa};
-use crate::panel::{CHUNK, PANEL, PanelRows, RowsOf, Scales, Tile, span_of};
+use crate::isa::{FEW, Isa, TILE};
+use crate::panel::{CHUNK, PANEL, PanelRows, RowsOf, Scales, span_of};
 use crate::pool::Pool;
 use crate::product::{Product, Rows};
 use crate::weights::{Kind, Weights};
@@ -18,11 +18,8 @@ const TOKEN_BYTES: usize = 256 << 10;
 /// Rows of activations for which unpacking a panel anew costs little.
 const LEAST_TOKENS: usize = 64;
 
-/// Rows of activations of the largest tile.
-const TILE: usize = 8;
-
 /// Rows of activations for which weights are read in several runs.
-const IN_RUNS: usize = 4;
+const IN_RUNS: usize = 32;
 
 /// Bytes between what is used of a run or a long row and what is fetched meanwhile; else it is the next panel.
 const AHEAD: usize = 512;
@@ -94,7 +91,7 @@ pub(crate) fn multiply(
     pool: &Pool,
 ) {
     let weights = products[0].weights;
-    activations.resize(m, Layout { k: weights.k, form: isa.form(weights.kind, m) });
+    activations.resize(m, isa.layout(weights, m));
     quantize(rows, activations, pool);
     let activations = &*activations;
     let factors = |p: &Product<'_>| 1 + usize::from(p.times.is_some());
@@ -126,8 +123,8 @@ pub(crate) fn multiply(
 }
 
 fn quantize(of: Rows<'_>, activations: &mut Activations, pool: &Pool) {
-    let Layout { k, form } = activations.layout;
-    let each = |normalized: &mut Vec<f32>, (x, mut row): (&[f32], RowMut<'_>)| {
+    let Layout { k, form, abreast } = activations.layout;
+    let each = |normalized: &mut Vec<f32>, x: &[f32], mut row: RowMut<'_, '_>| {
         // SAFETY: `multiply` has asked whether the processor is supported.
         unsafe {
             match of.norm {
@@ -140,18 +137,15 @@ fn quantize(of: Rows<'_>, activations: &mut Activations, pool: &Pool) {
             }
         }
     };
-    let rows = of.x.chunks_exact(k).zip(activations.rows_mut());
-    if of.x.len() < 1 << 16 {
+    let tiles: Vec<_> =
+        of.x.chunks(k * abreast).zip(activations.abreast_mut()).map(|tile| Mutex::new(tile)).collect();
+    let share = if of.x.len() < 1 << 16 { tiles.len() } else { tiles.len().div_ceil(pool.threads() * 4) };
+    pool.run(tiles.len().div_ceil(share), &|i| {
         let mut normalized = Vec::new();
-        return rows.for_each(|row| each(&mut normalized, row));
-    }
-    let rows: Vec<_> = rows.map(|row| Mutex::new(Some(row))).collect();
-    let share = rows.len().div_ceil(pool.threads() * 4);
-    pool.run(rows.len().div_ceil(share), &|i| {
-        let mut normalized = Vec::new();
-        for row in &rows[i * share..((i + 1) * share).min(rows.len())] {
-            let row = row.lock().ok().and_then(|mut row| row.take());
-            row.into_iter().for_each(|row| each(&mut normalized, row));
+        for tile in &tiles[i * share..((i + 1) * share).min(tiles.len())] {
+            let Ok(mut tile) = tile.lock() else { return };
+            let (x, to) = &mut *tile;
+            x.chunks_exact(k).enumerate().for_each(|(i, x)| each(&mut normalized, x, to.row(i)));
         }
     });
 }
@@ -175,7 +169,7 @@ impl Job<'_> {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn run_as<const KIND: u8, const SPAN: usize>(&self, panels: Range<usize>, buffers: &mut Buffers) {
         let Buffers { unpacked, scales, acc, factors } = buffers;
-        let Layout { k, form } = self.activations.layout;
+        let Layout { k, form, .. } = self.activations.layout;
         unpacked.resize(CHUNK * PANEL * form.bytes() / size_of::<Line>(), Line([0; 64]));
         let tokens = (TOKEN_BYTES / (k * form.bytes())).max(LEAST_TOKENS) / TILE * TILE;
         for first in (0..self.m).step_by(tokens) {
@@ -243,10 +237,10 @@ impl Job<'_> {
                 // SAFETY: activations and scales have all spans; there is room for the tile's results.
                 token += unsafe {
                     match (tokens.end - token, self.isa) {
-                        (1, _) => self.tile::<1, KIND, SPAN>(&chunk, token..tokens.end, results),
-                        (2, _) => self.tile::<2, KIND, SPAN>(&chunk, token..tokens.end, results),
-                        (8.., Isa::Avx512) => self.tile::<8, KIND, SPAN>(&chunk, token..tokens.end, results),
-                        _ => self.tile::<4, KIND, SPAN>(&chunk, token..tokens.end, results),
+                        (1, _) => self.tile::<1, KIND, SPAN>(&chunk, token, results),
+                        (2, _) => self.tile::<2, KIND, SPAN>(&chunk, token, results),
+                        (5.., Isa::Avx512) => self.tile::<TILE, KIND, SPAN>(&chunk, token, results),
+                        _ => self.tile::<4, KIND, SPAN>(&chunk, token, results),
                     }
                 };
             }
@@ -269,7 +263,7 @@ impl Job<'_> {
         results: *mut f32,
     ) {
         let (of, packed) = (self.activations, RowsOf::new(w, rows, 0));
-        let tile = Tile::<T>::new(of, SPAN, 0..self.m, 0);
+        let tile: [_; T] = std::array::from_fn(|row| of.at(row, 0, SPAN));
         // SAFETY: weights, scales and activations have all blocks; the caller vouches for the results.
         unsafe { avx2::few::<T, KIND, SPAN>(&tile, &packed, scales, w.k / BLOCK, ahead, results) };
     }
@@ -284,17 +278,17 @@ impl Job<'_> {
     unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
         &self,
         chunk: &Chunk<'_>,
-        tokens: Range<usize>,
+        token: usize,
         results: *mut f32,
     ) -> usize {
         let Chunk { unpacked, scales, at, values } = *chunk;
         let spans = at / SPAN..(at + values) / SPAN;
-        let tile = Tile::<T>::new(self.activations, SPAN, tokens, at);
+        let rows = self.activations.at(token, at, SPAN);
         // SAFETY: weights, scales and activations have all spans; the caller vouches for the results.
         unsafe {
             match self.isa {
-                Isa::Avx2 => avx2::tile::<T, KIND, SPAN>(&tile, unpacked, scales, spans, results),
-                Isa::Avx512 => avx512::tile::<T, SPAN>(&tile, unpacked, scales, spans, results),
+                Isa::Avx2 => avx2::tile::<T, KIND, SPAN>(rows, unpacked, scales, spans, results),
+                Isa::Avx512 => avx512::tile::<T, SPAN>(rows, unpacked, scales, spans, results),
             }
         }
         T

@@ -122,8 +122,12 @@ fn products_are_as_good_as_8_bits_allow() {
 /// that share a scale.
 fn defined(x: &[f32], w: &Weights<'_>) -> Vec<f32> {
     let mut rows = Activations::default();
-    rows.resize(1, Layout { k: w.k, form: Form::Bytes });
-    crate::activations::quantize(Form::Bytes, x, &mut rows.rows_mut().next().expect("there is a row"));
+    rows.resize(1, Layout { k: w.k, form: Form::Bytes, abreast: 1 });
+    crate::activations::quantize(
+        Form::Bytes,
+        x,
+        &mut rows.abreast_mut().next().expect("there is a row").row(0),
+    );
     let span = if w.group.is_multiple_of(BLOCK) { BLOCK } else { GROUP };
     let of_row = |row: usize| {
         (0..w.k / span).fold(0.0f32, |acc, at| {
@@ -193,8 +197,8 @@ fn unpacked_weights_lie_as_activations_do_in_every_form() {
         let (weights, x) = (made.weights(), activations(&mut rng, k));
         let quantized = |form| {
             let mut rows = Activations::default();
-            rows.resize(1, Layout { k, form });
-            crate::activations::quantize(form, &x, &mut rows.rows_mut().next().unwrap());
+            rows.resize(1, Layout { k, form, abreast: 1 });
+            crate::activations::quantize(form, &x, &mut rows.abreast_mut().next().unwrap().row(0));
             rows.values
         };
         #[repr(align(64))]
@@ -278,11 +282,11 @@ fn fast_quantization_is_the_plain_one_to_the_bit() {
             x[5] = 0.0;
             x[64..96].fill(0.0);
             let (mut plain, mut fast) = (Activations::default(), Activations::default());
-            plain.resize(1, Layout { k, form });
-            fast.resize(1, Layout { k, form });
-            crate::activations::quantize(form, &x, &mut plain.rows_mut().next().unwrap());
+            plain.resize(1, Layout { k, form, abreast: 1 });
+            fast.resize(1, Layout { k, form, abreast: 1 });
+            crate::activations::quantize(form, &x, &mut plain.abreast_mut().next().unwrap().row(0));
             // SAFETY: the processor is supported.
-            unsafe { avx2::quantize(form, &x, &mut fast.rows_mut().next().unwrap()) };
+            unsafe { avx2::quantize(form, &x, &mut fast.abreast_mut().next().unwrap().row(0)) };
             assert_eq!(plain.values, fast.values);
             assert_eq!(plain.scales, fast.scales);
             assert_eq!(plain.sums, fast.sums);

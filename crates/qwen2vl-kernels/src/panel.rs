@@ -1,8 +1,5 @@
 //! Panels: 16 rows of weights that are computed together, unpacked chunk by chunk, and their scales.
 
-use std::ops::Range;
-
-use crate::activations::Activations;
 use crate::avx2;
 use crate::weights::{Kind, Weights};
 use crate::{BLOCK, GROUP};
@@ -50,39 +47,6 @@ impl RowsOf {
     #[inline(always)]
     pub(crate) fn at(&self, row: usize) -> *const u8 {
         self.0[row]
-    }
-}
-
-/// A chunk of a quantized row.
-#[derive(Clone, Copy)]
-pub(crate) struct Row {
-    pub values: *const u8,
-    /// Of its groups.
-    pub scales: *const f32,
-    /// Of its spans.
-    pub sums: *const f32,
-}
-
-/// Chunks of rows that are computed together.
-pub(crate) struct Tile<const T: usize> {
-    pub rows: [Row; T],
-}
-
-impl<const T: usize> Tile<T> {
-    /// Of the first of some rows, from value `at` on; rows past the end are the last one again.
-    #[inline(always)]
-    pub(crate) fn new(of: &Activations, span: usize, tokens: Range<usize>, at: usize) -> Self {
-        let k = of.layout.k;
-        let sums = if span == BLOCK { &of.block_sums } else { &of.sums };
-        let rows = std::array::from_fn(|i| {
-            let row = (tokens.start + i).min(tokens.end - 1);
-            Row {
-                values: of.values[(row * k + at) * of.layout.form.bytes()..].as_ptr(),
-                scales: of.scales[(row * k + at) / GROUP..].as_ptr(),
-                sums: sums[(row * k + at) / span..].as_ptr(),
-            }
-        });
-        Self { rows }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::{LANES, fetch, from_bytes, from_halves};
-use crate::panel::{PANEL, RowsOf, Scales, Tile};
+use crate::activations::At;
+use crate::panel::{PANEL, RowsOf, Scales};
 use crate::weights::Kind;
 use crate::{BLOCK, GROUP};
 
@@ -16,7 +17,7 @@ use crate::{BLOCK, GROUP};
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) unsafe fn few<const T: usize, const KIND: u8, const SPAN: usize>(
-    tile: &Tile<T>,
+    rows: &[At; T],
     weights: &RowsOf,
     scales: &Scales,
     blocks: usize,
@@ -34,7 +35,7 @@ pub(crate) unsafe fn few<const T: usize, const KIND: u8, const SPAN: usize>(
             let mut sums = [[_mm256_setzero_si256(); GROUPS]; T];
             for i in 0..bytes / 32 {
                 let at = block * bytes + i * 32;
-                for (sums, row) in sums.iter_mut().zip(&tile.rows) {
+                for (sums, row) in sums.iter_mut().zip(rows) {
                     // SAFETY: the caller vouches for the pointers.
                     unsafe {
                         // 64 values of a byte, or 32 of two.
@@ -50,7 +51,7 @@ pub(crate) unsafe fn few<const T: usize, const KIND: u8, const SPAN: usize>(
                 let at = block * GROUPS + group;
                 // SAFETY: as above.
                 unsafe {
-                    for ((part, sums), row) in part.iter_mut().zip(&sums).zip(&tile.rows) {
+                    for ((part, sums), row) in part.iter_mut().zip(&sums).zip(rows) {
                         let scale = _mm256_set1_ps(*row.scales.add(at));
                         *part = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[group]), scale, *part);
                     }
@@ -59,7 +60,7 @@ pub(crate) unsafe fn few<const T: usize, const KIND: u8, const SPAN: usize>(
                         let (scales, zeros) = scales.at(span - 1);
                         let scale = from_halves(scales.as_ptr().add(half));
                         let zero = from_bytes(zeros.as_ptr().add(half));
-                        for ((all, part), row) in all.iter_mut().zip(&mut part).zip(&tile.rows) {
+                        for ((all, part), row) in all.iter_mut().zip(&mut part).zip(rows) {
                             let sum = _mm256_set1_ps(*row.sums.add(span - 1));
                             *all = _mm256_fmadd_ps(_mm256_fnmadd_ps(zero, sum, *part), scale, *all);
                             *part = _mm256_setzero_ps();

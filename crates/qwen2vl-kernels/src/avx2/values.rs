@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::LANES;
-use crate::activations::{Form, RowMut, add_up, inverse};
+use crate::activations::{Form, RowMut, inverse};
 use crate::panel::PANEL;
 use crate::{BLOCK, GROUP};
 
@@ -102,7 +102,7 @@ fn exp(x: __m256) -> __m256 {
 /// As [`crate::activations::quantize`], to the bit.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_>) {
+pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_, '_>) {
     #[rustfmt::skip]
     let order = match form {
         Form::Halves => _mm256_setr_epi8(
@@ -138,7 +138,8 @@ pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_>) {
         let pairs = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
         let pairs = _mm_add_epi32(pairs, _mm_unpackhi_epi64(pairs, pairs));
         let sum = _mm_cvtsi128_si32(_mm_add_epi32(pairs, _mm_shuffle_epi32::<1>(pairs)));
-        let to = out.values[group * GROUP * form.bytes()..][..GROUP * form.bytes()].as_mut_ptr();
+        let mut all = [0; 2 * GROUP];
+        let to = all.as_mut_ptr();
         // SAFETY: 32 or 64 bytes are written to as many.
         unsafe {
             match form {
@@ -156,8 +157,7 @@ pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_>) {
                 }
             }
         }
-        out.scales[group] = scale;
-        out.sums[group] = sum as f32 * scale;
+        out.set(group, &all[..GROUP * form.bytes()], scale, sum as f32 * scale);
     }
-    add_up(out);
+    out.add_up();
 }
