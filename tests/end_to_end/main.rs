@@ -10,6 +10,7 @@ mod boxes;
 mod breaks;
 mod conversation;
 mod engine;
+mod kept_models;
 mod layers;
 mod memory;
 mod options;

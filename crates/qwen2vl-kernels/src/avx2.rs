@@ -11,7 +11,7 @@ pub(crate) use columns::{columns_of_4_bits, columns_of_halves};
 pub(crate) use few::few;
 pub(crate) use values::{finish, normalize, quantize};
 
-use crate::activations::{At, Form};
+use crate::activations::At;
 use crate::isa::TILE;
 use crate::panel::{PANEL, RowsOf, Scales};
 use crate::weights::Kind;
@@ -28,21 +28,15 @@ pub(crate) fn is_supported() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-/// Unpacks blocks of a panel's weights as activations lie: into bytes, `[values / 4, 16, 4]`, or words, `[values / 2, 16, 2]`.
-/// What lies `ahead` bytes after them is fetched meanwhile.
+/// Unpacks blocks of a panel's weights as activations lie: those of 4 bits into bytes, `[values / 4, 16, 4]`, those of 8 into
+/// words, `[values / 2, 16, 2]`.
 ///
 /// # Safety
 ///
 /// The processor is supported; rows have as many blocks, and `out` room for what they become.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn unpack<const KIND: u8>(
-    form: Form,
-    rows: &RowsOf,
-    blocks: usize,
-    ahead: Option<usize>,
-    mut out: *mut u8,
-) {
+pub(crate) unsafe fn unpack<const KIND: u8>(rows: &RowsOf, blocks: usize, mut out: *mut u8) {
     let bytes = if KIND == Kind::U4 as u8 { BLOCK / 2 } else { BLOCK };
     let (mask, shift) = match KIND == Kind::U4 as u8 {
         true => (_mm256_set1_epi8(15), 4),
@@ -51,9 +45,6 @@ pub(crate) unsafe fn unpack<const KIND: u8>(
     let shift = _mm_cvtsi32_si128(shift);
     let sign = _mm256_set1_epi8(-128);
     for block in 0..blocks {
-        if let Some(ahead) = ahead {
-            fetch(rows, 0..PANEL, block * bytes + ahead, bytes);
-        }
         for part in (block * bytes..(block + 1) * bytes).step_by(16) {
             for half in 0..2 {
                 // SAFETY: 16 bytes of each row, and 8 times 32 of the output.
@@ -64,10 +55,6 @@ pub(crate) unsafe fn unpack<const KIND: u8>(
                     for (i, column) in columns.into_iter().enumerate() {
                         let column =
                             if KIND == Kind::I8 as u8 { _mm256_xor_si256(column, sign) } else { column };
-                        if form == Form::Bytes {
-                            _mm256_store_si256(out.add(i * 64 + half * 32).cast(), column);
-                            continue;
-                        }
                         let low = _mm256_and_si256(column, mask);
                         let high = _mm256_and_si256(_mm256_srl_epi16(column, shift), mask);
                         let to = out.add(i * 2 * 64 + half * 32);
@@ -77,17 +64,7 @@ pub(crate) unsafe fn unpack<const KIND: u8>(
                 }
             }
             // SAFETY: as above.
-            out = unsafe { out.add(if form == Form::Bytes { 4 * 64 } else { 8 * 64 }) };
-        }
-    }
-}
-
-/// Fetches so many bytes of each row.
-#[inline(always)]
-fn fetch(rows: &RowsOf, of: std::ops::Range<usize>, at: usize, bytes: usize) {
-    for row in of {
-        for line in (0..bytes).step_by(64) {
-            fetch_line(rows.at(row).wrapping_add(at + line));
+            out = unsafe { out.add(8 * 64) };
         }
     }
 }

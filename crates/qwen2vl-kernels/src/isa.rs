@@ -6,11 +6,11 @@ use crate::avx2;
 use crate::avx512;
 use crate::weights::{Kind, Weights};
 
-/// Rows of activations that meet weights as they are packed, by the same kernel with each instruction set.
-pub(crate) const FEW: usize = 2;
-
-/// Rows of activations of the largest tile; these lie side by side.
+/// Rows of activations of the largest tile.
 pub(crate) const TILE: usize = 8;
+
+/// Rows that lie side by side where there are many, with AVX-512.
+pub(crate) const WIDE: usize = 16;
 
 /// An instruction set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +42,28 @@ impl Isa {
         }
     }
 
+    /// Rows of activations up to which weights are not unpacked into memory.
+    pub(crate) fn few(self) -> usize {
+        match self {
+            Self::Avx2 => 2,
+            Self::Avx512 => WIDE,
+        }
+    }
+
     /// How `m` rows of activations are wanted.
     pub(crate) fn layout(self, weights: &Weights<'_>, m: usize) -> Layout {
         let form = match (self, weights.kind) {
             (_, Kind::U4) => Form::Halves,
-            (Self::Avx512, _) if m > FEW => Form::Bytes,
-            _ => Form::Words,
+            (Self::Avx512, _) => Form::Bytes,
+            (Self::Avx2, _) => Form::Words,
         };
-        Layout { k: weights.k, form, abreast: if m > FEW { TILE } else { 1 } }
+        let abreast = match (self, m) {
+            (Self::Avx2, 1..=2) => 1,
+            (Self::Avx2, _) => TILE,
+            (Self::Avx512, 1..=4) => m,
+            (Self::Avx512, 5..=8) => 8,
+            (Self::Avx512, _) => WIDE,
+        };
+        Layout { k: weights.k, form, abreast }
     }
 }

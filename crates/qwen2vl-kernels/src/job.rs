@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::activations::{Activations, Layout, RowMut};
-use crate::isa::{FEW, Isa, TILE};
-use crate::panel::{CHUNK, PANEL, PanelRows, RowsOf, Scales, span_of};
+use crate::isa::{Isa, TILE, WIDE};
+use crate::panel::{CHUNK, PANEL, Packed, PanelRows, RowsOf, Scales, span_of};
 use crate::pool::Pool;
 use crate::product::{Product, Rows};
 use crate::weights::{Kind, Weights};
@@ -19,9 +19,9 @@ const TOKEN_BYTES: usize = 256 << 10;
 const LEAST_TOKENS: usize = 64;
 
 /// Rows of activations for which weights are read in several runs.
-const IN_RUNS: usize = 32;
+const IN_RUNS: usize = 16;
 
-/// Bytes between what is used of a run or a long row and what is fetched meanwhile; else it is the next panel.
+/// Bytes between what few rows of activations use of a run and what is fetched meanwhile.
 const AHEAD: usize = 512;
 
 /// Bytes of a page of memory, within which the processor fetches ahead by itself.
@@ -171,7 +171,7 @@ impl Job<'_> {
         let Buffers { unpacked, scales, acc, factors } = buffers;
         let Layout { k, form, .. } = self.activations.layout;
         unpacked.resize(CHUNK * PANEL * form.bytes() / size_of::<Line>(), Line([0; 64]));
-        let tokens = (TOKEN_BYTES / (k * form.bytes())).max(LEAST_TOKENS) / TILE * TILE;
+        let tokens = (TOKEN_BYTES / (k * form.bytes())).max(LEAST_TOKENS) / WIDE * WIDE;
         for first in (0..self.m).step_by(tokens) {
             let tokens = first..(first + tokens).min(self.m);
             for panel in panels.clone() {
@@ -209,27 +209,32 @@ impl Job<'_> {
         scales.read(w, rows);
         // Room for a whole tile at the end.
         acc.clear();
-        acc.resize(tokens.len().next_multiple_of(TILE), [0.0; PANEL]);
+        acc.resize(tokens.len().next_multiple_of(WIDE), [0.0; PANEL]);
         let row_bytes = w.kind.bytes(w.k);
-        let ahead = if rows.step == 1 && row_bytes < PAGE { row_bytes * PANEL } else { AHEAD };
+        // The next panel: of short rows it lies behind this one.
+        let next = (rows.step == 1 && row_bytes < PAGE).then_some(row_bytes * PANEL);
         let results = acc.as_mut_ptr().cast::<f32>();
-        if self.m <= FEW {
+        if self.m <= self.isa.few() {
+            let ahead = next.unwrap_or(AHEAD);
+            let panel = Packed { rows: RowsOf::new(w, rows, 0), scales, blocks: w.k / BLOCK, ahead };
             // SAFETY: the processor is supported; weights, scales and activations have all blocks, and results room.
-            return unsafe {
-                match self.m {
-                    1 => self.few::<1, KIND, SPAN>(w, rows, ahead, scales, results),
-                    _ => self.few::<FEW, KIND, SPAN>(w, rows, ahead, scales, results),
-                }
-            };
+            return unsafe { self.few::<KIND, SPAN>(&panel, results) };
         }
-        let ahead = (tokens.start == 0).then_some(ahead);
         let unpacked = unpacked.as_mut_ptr().cast::<u8>();
-        let form = self.activations.layout.form;
         for at in (0..w.k).step_by(CHUNK) {
             let values = CHUNK.min(w.k - at);
             let packed = RowsOf::new(w, rows, at);
             // SAFETY: the processor is supported; the rows have so many values more, and a chunk has room.
-            unsafe { avx2::unpack::<KIND>(form, &packed, values / BLOCK, ahead, unpacked) };
+            unsafe {
+                match self.isa {
+                    Isa::Avx2 => avx2::unpack::<KIND>(&packed, values / BLOCK, unpacked),
+                    Isa::Avx512 => avx512::unpack::<KIND>(&packed, values / BLOCK, unpacked),
+                }
+            }
+            if tokens.start == 0 {
+                let bytes = w.kind.bytes(values);
+                packed.fetch(0..PANEL, next.unwrap_or(bytes), bytes);
+            }
             let chunk = Chunk { unpacked, scales, at, values };
             let mut token = tokens.start;
             while token < tokens.end {
@@ -251,21 +256,24 @@ impl Job<'_> {
     ///
     /// # Safety
     ///
-    /// There is room for `[T, 16]` results.
+    /// The panel is whole, and there is room for as many results as rows lie side by side, `[abreast, 16]`.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn few<const T: usize, const KIND: u8, const SPAN: usize>(
-        &self,
-        w: &Weights<'_>,
-        rows: PanelRows,
-        ahead: usize,
-        scales: &Scales,
-        results: *mut f32,
-    ) {
-        let (of, packed) = (self.activations, RowsOf::new(w, rows, 0));
-        let tile: [_; T] = std::array::from_fn(|row| of.at(row, 0, SPAN));
-        // SAFETY: weights, scales and activations have all blocks; the caller vouches for the results.
-        unsafe { avx2::few::<T, KIND, SPAN>(&tile, &packed, scales, w.k / BLOCK, ahead, results) };
+    unsafe fn few<const KIND: u8, const SPAN: usize>(&self, panel: &Packed<'_>, results: *mut f32) {
+        let of = self.activations;
+        // SAFETY: the processor is supported; the caller vouches for the rest.
+        unsafe {
+            match (self.isa, of.layout.abreast, self.m) {
+                (Isa::Avx2, _, 1) => avx2::few::<1, KIND, SPAN>(of, panel, results),
+                (Isa::Avx2, ..) => avx2::few::<2, KIND, SPAN>(of, panel, results),
+                (Isa::Avx512, 1, _) => avx512::few::<1, KIND, SPAN>(of, panel, results),
+                (Isa::Avx512, 2, _) => avx512::few::<2, KIND, SPAN>(of, panel, results),
+                (Isa::Avx512, 3, _) => avx512::few::<3, KIND, SPAN>(of, panel, results),
+                (Isa::Avx512, 4, _) => avx512::few::<4, KIND, SPAN>(of, panel, results),
+                (Isa::Avx512, 8, _) => avx512::few::<8, KIND, SPAN>(of, panel, results),
+                (Isa::Avx512, ..) => avx512::few::<WIDE, KIND, SPAN>(of, panel, results),
+            }
+        }
     }
 
     /// Adds to the results of the first `T` of some rows of activations, and says how many these are.

@@ -8,7 +8,7 @@ use super::*;
 use crate::activations::{Form, Layout};
 use crate::isa::Isa;
 use crate::panel::{PanelRows, RowsOf};
-use crate::{BLOCK, GROUP, Kind, RmsNorm, Weights, avx2};
+use crate::{BLOCK, GROUP, Kind, RmsNorm, Weights, avx2, avx512};
 
 /// Weights at random.
 struct Made {
@@ -181,37 +181,37 @@ fn every_instruction_set_gives_what_is_defined_to_the_bit() {
 
 #[test]
 fn unpacked_weights_lie_as_activations_do_in_every_form() {
-    if !is_supported() {
-        return;
-    }
+    #[repr(align(64))]
+    struct Room([u8; 2 * 16 * 256]);
+    const U4: u8 = Kind::U4 as u8;
+    const U8: u8 = Kind::U8 as u8;
+    const I8: u8 = Kind::I8 as u8;
     let mut rng = ChaCha8Rng::seed_from_u64(10);
-    for (kind, form) in [
-        (Kind::U4, Form::Halves),
-        (Kind::U8, Form::Words),
-        (Kind::I8, Form::Words),
-        (Kind::U8, Form::Bytes),
-        (Kind::I8, Form::Bytes),
-    ] {
-        let k = 256;
+    let k = 256;
+    for (isa, kind) in
+        Isa::all().into_iter().flat_map(|isa| [Kind::U4, Kind::U8, Kind::I8].map(|kind| (isa, kind)))
+    {
         let made = Made::new(&mut rng, kind, (16, k, 128), true);
         let (weights, x) = (made.weights(), activations(&mut rng, k));
+        let form = isa.layout(&weights, 1).form;
         let quantized = |form| {
             let mut rows = Activations::default();
             rows.resize(1, Layout { k, form, abreast: 1 });
             crate::activations::quantize(form, &x, &mut rows.abreast_mut().next().unwrap().row(0));
             rows.values
         };
-        #[repr(align(64))]
-        struct Room([u8; 2 * 16 * 256]);
         let mut room = Room([0; _]);
         let rows = RowsOf::new(&weights, PanelRows { first: 0, step: 1, n: 16 }, 0);
         // SAFETY: the rows have two blocks, and there is room for them.
         unsafe {
             let out = room.0.as_mut_ptr();
-            match kind {
-                Kind::U4 => avx2::unpack::<{ Kind::U4 as u8 }>(form, &rows, 2, None, out),
-                Kind::U8 => avx2::unpack::<{ Kind::U8 as u8 }>(form, &rows, 2, None, out),
-                Kind::I8 => avx2::unpack::<{ Kind::I8 as u8 }>(form, &rows, 2, None, out),
+            match (isa, kind) {
+                (Isa::Avx2, Kind::U4) => avx2::unpack::<U4>(&rows, 2, out),
+                (Isa::Avx2, Kind::U8) => avx2::unpack::<U8>(&rows, 2, out),
+                (Isa::Avx2, Kind::I8) => avx2::unpack::<I8>(&rows, 2, out),
+                (Isa::Avx512, Kind::U4) => avx512::unpack::<U4>(&rows, 2, out),
+                (Isa::Avx512, Kind::U8) => avx512::unpack::<U8>(&rows, 2, out),
+                (Isa::Avx512, Kind::I8) => avx512::unpack::<I8>(&rows, 2, out),
             }
         }
         let (plain, values, bytes) = (quantized(Form::Bytes), quantized(form), form.bytes());
@@ -225,7 +225,7 @@ fn unpacked_weights_lie_as_activations_do_in_every_form() {
                 .sum();
             let want: i32 =
                 (0..k).map(|i| i32::from(weights.value(output, i)) * i32::from(plain[i].cast_signed())).sum();
-            assert_eq!(got, want, "{kind:?} {form:?}, output {output}");
+            assert_eq!(got, want, "{isa:?} {kind:?} {form:?}, output {output}");
         }
     }
 }

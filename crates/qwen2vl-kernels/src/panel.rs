@@ -1,5 +1,7 @@
 //! Panels: 16 rows of weights that are computed together, unpacked chunk by chunk, and their scales.
 
+use std::ops::Range;
+
 use crate::avx2;
 use crate::weights::{Kind, Weights};
 use crate::{BLOCK, GROUP};
@@ -9,6 +11,9 @@ pub(crate) const PANEL: usize = 16;
 
 /// Values of each row that are unpacked at once: what they become stays in the first-level cache.
 pub(crate) const CHUNK: usize = 512;
+
+/// Bytes of a line of the cache.
+pub(crate) const LINE: usize = 64;
 
 /// Bytes between scales that are read and those fetched meanwhile.
 const SCALES_AHEAD: usize = 128;
@@ -48,6 +53,26 @@ impl RowsOf {
     pub(crate) fn at(&self, row: usize) -> *const u8 {
         self.0[row]
     }
+
+    /// Fetches so many bytes of each row into the caches, from byte `at` on.
+    #[inline(always)]
+    pub(crate) fn fetch(&self, rows: Range<usize>, at: usize, bytes: usize) {
+        for row in rows {
+            for line in (0..bytes).step_by(LINE) {
+                avx2::fetch_line(self.0[row].wrapping_add(at + line));
+            }
+        }
+    }
+}
+
+/// A panel whose weights are multiplied as they are packed.
+pub(crate) struct Packed<'a> {
+    pub rows: RowsOf,
+    pub scales: &'a Scales,
+    /// Of each row.
+    pub blocks: usize,
+    /// Bytes between what is used of a row and what is fetched meanwhile.
+    pub ahead: usize,
 }
 
 /// Scales (f16) and zero points of a panel, of each span or one of each row.

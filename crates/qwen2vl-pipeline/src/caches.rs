@@ -137,7 +137,7 @@ fn clear_vision(path: &Path, cleared: &mut Cleared) {
 fn is_compiled(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     [".blob", ".cl_cache"].iter().any(|end| name.ends_with(end))
-        || ["language_model-", "qwen2vl_shim-"].iter().any(|start| name.starts_with(start))
+        || ["language_model-", "qwen2vl_shim-", ".compiled-"].iter().any(|start| name.starts_with(start))
 }
 
 fn children(folder: &Path) -> impl Iterator<Item = PathBuf> {
@@ -171,6 +171,7 @@ mod tests {
             "compiled/123.blob".to_owned(),
             "compiled/language_model-12.xml".to_owned(),
             "compiled/qwen2vl_shim-12.so".to_owned(),
+            "compiled/.compiled-12".to_owned(),
             "packages/demo-0123/model.xml".to_owned(),
             "packages/demo-0123/.unpacked.json".to_owned(),
         ];
@@ -191,13 +192,13 @@ mod tests {
         }
         let usage: Vec<_> =
             CacheFolder::ALL.map(|f| f.usage(root)).iter().map(|u| (u.entries, u.bytes)).collect();
-        assert_eq!(usage, [(1, 400), (5, 500), (1, 300), (1, 100), (1, 100)]);
+        assert_eq!(usage, [(1, 400), (6, 600), (1, 300), (1, 100), (1, 100)]);
         let cleared: Vec<_> = CacheFolder::ALL
             .map(|f| f.clear(root))
             .iter()
             .map(|c| (c.entries, c.bytes, c.failed.len()))
             .collect();
-        assert_eq!(cleared, [(1, 200, 0), (3, 300, 0), (1, 200, 0), (0, 0, 0), (0, 0, 0)]);
+        assert_eq!(cleared, [(1, 200, 0), (4, 400, 0), (1, 200, 0), (0, 0, 0), (0, 0, 0)]);
         for name in &own {
             assert!(!root.join(name).exists(), "{name} is still there");
         }

@@ -8,8 +8,11 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-const SOURCES: [(&str, &str); 2] =
-    [("shim.cpp", include_str!("shim.cpp")), ("products.hpp", include_str!("products.hpp"))];
+const SOURCES: [(&str, &str); 3] = [
+    ("shim.cpp", include_str!("shim.cpp")),
+    ("products.hpp", include_str!("products.hpp")),
+    ("compressed_matmul.hpp", include_str!("compressed_matmul.hpp")),
+];
 
 /// Where the headers lie, seen from the library's folder: a wheel, an archive, a system package.
 const INCLUDE: &[&str] = &["../include", "../../include", "../../../include", "../../../runtime/include"];

@@ -3,6 +3,7 @@
 mod build;
 mod error;
 mod ffi;
+mod kept;
 mod model;
 mod port;
 mod products;

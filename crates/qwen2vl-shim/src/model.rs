@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
-use crate::ffi::{MAX_RANK, RawPort, message, openvino};
+use crate::ffi::{MAX_RANK, RawPort, c_string, message, openvino};
 use crate::{Element, Error, Kernels, Port, Request, Shim};
 
 /// A compiled model.
@@ -16,6 +17,8 @@ pub struct Model {
     pub(crate) replaced: usize,
     // Freed after the model, which is freed in `drop`.
     pub(crate) _kernels: Option<Arc<Kernels>>,
+    // OpenVINO reads constants where they lie in it.
+    pub(crate) _blob: Option<Vec<u8>>,
 }
 
 // SAFETY: an `ov::CompiledModel` may be used by several threads; creating requests is behind a lock on top.
@@ -27,6 +30,18 @@ impl Model {
     /// Products that the caller's kernels compute.
     pub fn replaced(&self) -> usize {
         self.replaced
+    }
+
+    /// Writes what [`Shim::compile`] makes the same model of without its graph.
+    pub(crate) fn export(&self, path: &Path) -> Result<(), Error> {
+        let to = c_string(&path.to_string_lossy())?;
+        message(
+            // SAFETY: the path lives until the call returns.
+            |text, n| unsafe { (self.shim.functions.export)(self.model.as_ptr(), to.as_ptr(), text, n) },
+            |code| *code != 0,
+        )
+        .map_err(openvino("export a compiled model"))?;
+        Ok(())
     }
 
     /// Its inputs.

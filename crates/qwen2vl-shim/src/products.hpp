@@ -3,7 +3,6 @@
 
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -16,7 +15,6 @@
 #include <openvino/op/divide.hpp>
 #include <openvino/op/matmul.hpp>
 #include <openvino/op/multiply.hpp>
-#include <openvino/op/op.hpp>
 #include <openvino/op/power.hpp>
 #include <openvino/op/reduce_mean.hpp>
 #include <openvino/op/reshape.hpp>
@@ -26,149 +24,17 @@
 #include <openvino/op/swish.hpp>
 #include <openvino/openvino.hpp>
 
+#include "compressed_matmul.hpp"
+
 namespace {
-
-// Weights of a matrix product, row-major `[n, k]`, each group of `group` values along k with a scale and maybe a zero point.
-struct Weights {
-    const void* data;
-    const void* scales;
-    const void* zero_points;
-    uint64_t n, k, group;
-    uint32_t kind;
-};
-
-enum Kind : uint32_t { U4 = 0, U8 = 1, I8 = 2 };
-
-// `out [m, n] = f(x * weights^T + bias)`, times `x * times^T`, plus `plus [m, n]`. `f(y)` is `y * sigmoid(beta * y)`, and `y`
-// where there is no beta; what is null is left out.
-struct Product {
-    const void* weights;
-    const void* times;
-    const float* bias;
-    const float* beta;
-    const float* plus;
-    float* out;
-};
-
-// Rows `x [m, k]`. Where there is an epsilon, they are RMS-normalized first, and multiplied with `norm_weight [k]` unless that
-// is null.
-struct Rows {
-    const float* x;
-    uint64_t m;
-    const float* epsilon;
-    const float* norm_weight;
-};
-
-// The caller's matrix products. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
-// long as the caller's library is loaded.
-struct Kernels {
-    void* context;
-    void* (*prepare)(void* context, const Weights* weights);
-    // All products of the same rows.
-    void (*multiply)(void* context, const Product* products, uint64_t n, const Rows* rows);
-    void (*release)(void* context, void* prepared);
-};
-
-using Constants = std::vector<std::shared_ptr<ov::op::v0::Constant>>;
-
-struct Prepared {
-    Kernels kernels{};
-    void* handle = nullptr;
-    Weights weights{};
-    // Keeps the memory of weights, scales and zero points.
-    Constants constants;
-    ~Prepared() { kernels.release(kernels.context, handle); }
-};
-
-// One output of the operation.
-struct Part {
-    std::shared_ptr<Prepared> weights, times;
-    std::vector<float> bias;
-    std::optional<float> beta;
-};
-
-// What is done to the rows before.
-struct Norm {
-    float epsilon;
-    std::vector<float> weight;
-};
-
-// One operation: products of the same rows.
-struct Parts {
-    std::vector<Part> parts;
-    std::optional<Norm> norm;
-};
-
-// Products of the same `x [.., k]` by the caller's kernels, each `[.., n]`; a second input is added to the only one.
-class CompressedMatMul : public ov::op::Op {
-public:
-    OPENVINO_OP("CompressedMatMul", "qwen2vl");
-
-    CompressedMatMul() = default;
-    CompressedMatMul(const ov::OutputVector& inputs, std::shared_ptr<const Parts> parts)
-        : Op(inputs), m_parts(std::move(parts)), m_id(reinterpret_cast<uintptr_t>(m_parts.get())) {
-        constructor_validate_and_infer_types();
-    }
-
-    void validate_and_infer_types() override {
-        const auto& parts = m_parts->parts;
-        set_output_size(parts.size());
-        for (size_t i = 0; i < parts.size(); ++i) {
-            auto shape = get_input_partial_shape(0);
-            shape[shape.rank().get_length() - 1] = static_cast<int64_t>(parts[i].weights->weights.n);
-            set_output_type(i, ov::element::f32, shape);
-        }
-    }
-
-    std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
-        return std::make_shared<CompressedMatMul>(inputs, m_parts);
-    }
-
-    bool visit_attributes(ov::AttributeVisitor& visitor) override {
-        // Operations of equal inputs and attributes are made one.
-        visitor.on_attribute("id", m_id);
-        return true;
-    }
-
-    bool has_evaluate() const override { return true; }
-
-    bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
-        const auto& shape = inputs[0].get_shape();
-        const auto& norm = m_parts->norm;
-        const Rows rows{inputs[0].data<float>(), ov::shape_size(shape) / std::max<size_t>(shape.back(), 1),
-                        norm ? &norm->epsilon : nullptr,
-                        norm && !norm->weight.empty() ? norm->weight.data() : nullptr};
-        const auto& parts = m_parts->parts;
-        std::vector<Product> products;
-        products.reserve(parts.size());
-        for (size_t i = 0; i < parts.size(); ++i) {
-            const auto& part = parts[i];
-            auto out_shape = shape;
-            out_shape.back() = part.weights->weights.n;
-            outputs[i].set_shape(out_shape);
-            products.push_back({part.weights->handle, part.times ? part.times->handle : nullptr,
-                                part.bias.empty() ? nullptr : part.bias.data(), part.beta ? &*part.beta : nullptr,
-                                nullptr, outputs[i].data<float>()});
-        }
-        if (inputs.size() > 1) {
-            OPENVINO_ASSERT(inputs[1].get_shape() == outputs[0].get_shape(), "what is added has another shape");
-            products[0].plus = inputs[1].data<float>();
-        }
-        const auto& k = parts[0].weights->kernels;
-        k.multiply(k.context, products.data(), products.size(), &rows);
-        return true;
-    }
-
-private:
-    std::shared_ptr<const Parts> m_parts;
-    uint64_t m_id = 0;
-};
 
 // The constant below any conversions.
 std::shared_ptr<ov::op::v0::Constant> constant_below(std::shared_ptr<ov::Node> node) {
     while (ov::is_type<ov::op::v0::Convert>(node)) node = node->get_input_node_shared_ptr(0);
     return ov::as_type_ptr<ov::op::v0::Constant>(node);
 }
+
+using Constants = std::vector<std::shared_ptr<ov::op::v0::Constant>>;
 
 // Weights `[n, k]` that a graph computes as `(q - zero_point) * scale`, as NNCF writes them, and what keeps their memory.
 bool describe(const ov::Output<ov::Node>& output, Weights& weights, Constants& constants) {
@@ -210,22 +76,19 @@ bool describe(const ov::Output<ov::Node>& output, Weights& weights, Constants& c
     return true;
 }
 
-// What the caller's kernels make of a product's weights; null for a product that they are not made for.
-std::shared_ptr<Prepared> prepare(const ov::op::v0::MatMul& matmul, const Kernels& kernels) {
-    if (matmul.get_transpose_a() || !matmul.get_transpose_b()) return nullptr;
-    if (matmul.get_input_element_type(0) != ov::element::f32) return nullptr;
-    if (matmul.get_input_partial_shape(0).rank().is_dynamic()) return nullptr;
+// A product's weights in the file; nothing for a product that the caller's kernels are not made for.
+std::optional<Matrix> matrix_of(const ov::op::v0::MatMul& matmul, const std::shared_ptr<Source>& source) {
+    if (matmul.get_transpose_a() || !matmul.get_transpose_b()) return std::nullopt;
+    if (matmul.get_input_element_type(0) != ov::element::f32) return std::nullopt;
+    if (matmul.get_input_partial_shape(0).rank().is_dynamic()) return std::nullopt;
     Weights weights{};
     Constants constants;
-    if (!describe(matmul.input_value(1), weights, constants)) return nullptr;
-    void* handle = kernels.prepare(kernels.context, &weights);
-    if (!handle) return nullptr;
-    const auto prepared = std::make_shared<Prepared>();
-    prepared->kernels = kernels;
-    prepared->handle = handle;
-    prepared->weights = weights;
-    prepared->constants = std::move(constants);
-    return prepared;
+    if (!describe(matmul.input_value(1), weights, constants)) return std::nullopt;
+    const auto data = source->offset(weights.data), scales = source->offset(weights.scales);
+    const auto points = weights.zero_points ? source->offset(weights.zero_points) : Matrix::NONE;
+    if (!data || !scales || !points) return std::nullopt;
+    const Matrix matrix{weights.kind, weights.n, weights.k, weights.group, *data, *scales, *points};
+    return Prepared::of(source, matrix) ? std::optional(matrix) : std::nullopt;
 }
 
 // A product on its way through the graph: `output` is what it computes so far.
@@ -233,6 +96,8 @@ struct Candidate {
     std::shared_ptr<ov::op::v0::MatMul> matmul;
     ov::Output<ov::Node> output;
     Part part;
+    // Whether it has become part of an operation.
+    bool taken = false;
 };
 
 // The only node that reads an output, if it is a `T` of the same shape.
@@ -251,12 +116,20 @@ ov::Output<ov::Node> other_input(const ov::Node& node, const ov::Output<ov::Node
     return node.input_value(node.input_value(0) == input ? 1 : 0);
 }
 
-// The values of a constant that has one for each of `n` columns; empty for anything else.
-std::vector<float> per_column(const ov::Output<ov::Node>& output, uint64_t n) {
+// The numbers of a constant that has one for each of `n` columns; nothing for anything else.
+std::optional<Columns> per_column(const ov::Output<ov::Node>& output, uint64_t n, const Source& source) {
     const auto constant = constant_below(output.get_node_shared_ptr());
-    if (!constant || constant->get_shape().empty() || constant->get_shape().back() != n) return {};
-    if (ov::shape_size(constant->get_shape()) != n) return {};
-    return constant->cast_vector<float>();
+    if (!constant || constant->get_shape().empty() || constant->get_shape().back() != n) return std::nullopt;
+    if (ov::shape_size(constant->get_shape()) != n) return std::nullopt;
+    const auto type = constant->get_element_type();
+    Columns columns{Columns::F32, n, 0};
+    if (type == ov::element::f16) columns.type = Columns::F16;
+    else if (type == ov::element::bf16) columns.type = Columns::BF16;
+    else if (type != ov::element::f32) return std::nullopt;
+    const auto at = source.offset(constant->get_data_ptr());
+    if (!at) return std::nullopt;
+    columns.at = *at;
+    return columns;
 }
 
 std::optional<float> scalar(const ov::Output<ov::Node>& output) {
@@ -265,12 +138,11 @@ std::optional<float> scalar(const ov::Output<ov::Node>& output) {
     return constant->cast_vector<float>()[0];
 }
 
-void take_bias(Candidate& c) {
+void take_bias(Candidate& c, const Source& source) {
     const auto add = only_reader<ov::op::v1::Add>(c.output);
     if (!add) return;
-    auto bias = per_column(other_input(*add, c.output), c.part.weights->weights.n);
-    if (bias.empty()) return;
-    c.part.bias = std::move(bias);
+    c.part.bias = per_column(other_input(*add, c.output), c.part.weights.n, source);
+    if (!c.part.bias) return;
     c.output = add->output(0);
 }
 
@@ -310,24 +182,26 @@ void take_factor(Candidate& c, std::vector<Candidate>& all) {
     if (!product) return;
     const auto factor = other_input(*product, c.output);
     for (auto& other : all) {
-        if (&other == &c || !other.part.weights || other.part.times || other.output != factor) continue;
+        if (&other == &c || other.taken || other.part.times || other.output != factor) continue;
         if (other.matmul->input_value(0) != c.matmul->input_value(0)) return;
-        const auto &a = c.part.weights->weights, &b = other.part.weights->weights;
-        if (!other.part.bias.empty() || other.part.beta || a.n != b.n || a.kind != b.kind || a.group != b.group) return;
+        const auto &a = c.part.weights, &b = other.part.weights;
+        if (other.part.bias || other.part.beta || a.n != b.n || a.kind != b.kind || a.group != b.group) return;
         if (factor.get_target_inputs().size() != 1) return;
-        c.part.times = std::move(other.part.weights);
+        c.part.times = other.part.weights;
+        other.taken = true;
         c.output = product->output(0);
         return;
     }
 }
 
 // The rows that an RMS norm makes `x [.., k]` of, and the norm.
-std::optional<std::pair<ov::Output<ov::Node>, Norm>> norm_before(const ov::Output<ov::Node>& x, uint64_t k) {
+std::optional<std::pair<ov::Output<ov::Node>, Norm>> norm_before(const ov::Output<ov::Node>& x, uint64_t k,
+                                                                 const Source& source) {
     auto product = ov::as_type_ptr<ov::op::v1::Multiply>(x.get_node_shared_ptr());
-    std::vector<float> weight;
-    for (size_t i = 0; product && weight.empty() && i < 2; ++i) {
-        weight = per_column(product->input_value(i), k);
-        if (weight.empty()) continue;
+    std::optional<Columns> weight;
+    for (size_t i = 0; product && !weight && i < 2; ++i) {
+        weight = per_column(product->input_value(i), k, source);
+        if (!weight) continue;
         product = ov::as_type_ptr<ov::op::v1::Multiply>(product->get_input_node_shared_ptr(1 - i));
     }
     for (size_t i = 0; product && i < 2; ++i) {
@@ -345,7 +219,7 @@ std::optional<std::pair<ov::Output<ov::Node>, Norm>> norm_before(const ov::Outpu
         if (!epsilon || !axes || rank.is_dynamic() || !mean->get_keep_dims()) continue;
         const auto reduced = axes->cast_vector<int64_t>();
         if (reduced.size() != 1 || (reduced[0] != -1 && reduced[0] != rank.get_length() - 1)) continue;
-        return std::make_pair(rows, Norm{*epsilon, std::move(weight)});
+        return std::make_pair(rows, Norm{*epsilon, weight});
     }
     return std::nullopt;
 }
@@ -363,51 +237,52 @@ std::optional<ov::Output<ov::Node>> take_residual(const Part& part, ov::Output<o
 }
 
 // Puts the caller's kernels in place of products of compressed weights and of what lies directly around them, products of the
-// same rows in one operation; returns how many products.
-uint64_t replace_products(const std::shared_ptr<ov::Model>& model, const Kernels& kernels) {
+// same rows in one operation.
+void replace_products(const std::shared_ptr<ov::Model>& model, const std::shared_ptr<Source>& source) {
     std::vector<Candidate> found;
     for (const auto& node : model->get_ordered_ops())
         if (const auto matmul = ov::as_type_ptr<ov::op::v0::MatMul>(node))
-            if (auto weights = prepare(*matmul, kernels))
-                found.push_back({matmul, matmul->output(0), Part{std::move(weights), {}, {}, {}}});
-    const uint64_t products = found.size();
+            if (const auto weights = matrix_of(*matmul, source))
+                found.push_back({matmul, matmul->output(0), Part{*weights, {}, {}, {}}});
     for (auto& c : found) {
-        take_bias(c);
+        take_bias(c, *source);
         take_activation(c);
     }
     for (auto& c : found)
-        if (c.part.weights) take_factor(c, found);
+        if (!c.taken) take_factor(c, found);
     for (size_t i = 0; i < found.size(); ++i) {
-        if (!found[i].part.weights) continue;
+        if (found[i].taken) continue;
         // What was replaced before may be what these rows come from.
         const auto x = found[i].matmul->input_value(0);
-        const bool four_bits = found[i].part.weights->weights.kind == U4;
-        auto parts = std::make_shared<Parts>();
+        const bool four_bits = found[i].part.weights.kind == U4;
+        Description description;
         ov::OutputVector outputs;
         size_t matmuls = 0;
         for (size_t j = i; j < found.size(); ++j) {
             auto& c = found[j];
-            if (!c.part.weights || c.matmul->input_value(0) != x || (c.part.weights->weights.kind == U4) != four_bits) continue;
+            if (c.taken || c.matmul->input_value(0) != x || (c.part.weights.kind == U4) != four_bits) continue;
             outputs.push_back(c.output);
             matmuls += c.part.times ? 2 : 1;
-            parts->parts.push_back(std::move(c.part));
+            description.parts.push_back(c.part);
+            c.taken = true;
         }
         ov::OutputVector inputs{x};
         // Unless somebody else needs the normalized rows as well.
         if (x.get_target_inputs().size() == matmuls) {
-            if (auto norm = norm_before(x, parts->parts[0].weights->weights.k)) {
+            if (const auto norm = norm_before(x, description.parts[0].weights.k, *source)) {
                 inputs[0] = norm->first;
-                parts->norm = std::move(norm->second);
+                description.norm = norm->second;
             }
         }
         if (outputs.size() == 1)
-            if (const auto residual = take_residual(parts->parts[0], outputs[0])) inputs.push_back(*residual);
-        const auto op = std::make_shared<CompressedMatMul>(inputs, parts);
+            if (const auto residual = take_residual(description.parts[0], outputs[0])) inputs.push_back(*residual);
+        description.heads = heads_of(inputs[0]);
+        const auto loaded = Loaded::of(source, description);
+        const auto op = std::make_shared<CompressedMatMul>(inputs, std::move(description), loaded);
         op->set_friendly_name(outputs[0].get_node()->get_friendly_name());
         for (size_t j = 0; j < outputs.size(); ++j) outputs[j].replace(op->output(j));
     }
     model->validate_nodes_and_infer_types();
-    return products;
 }
 
 }  // namespace

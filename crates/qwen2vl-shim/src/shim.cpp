@@ -8,7 +8,10 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <filesystem>
+#include <fstream>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -25,7 +28,7 @@
 
 namespace {
 
-constexpr uint32_t ABI = 4;
+constexpr uint32_t ABI = 5;
 
 // Lets the language model compute logits only of the rows that the new input `logits_indices [n]` names.
 void gather_before_logits(const std::shared_ptr<ov::Model>& model) {
@@ -53,7 +56,6 @@ void write_error(char* error, size_t capacity, const std::string& text) {
 
 struct Model {
     ov::CompiledModel compiled;
-    uint64_t replaced = 0;
 };
 
 struct Request {
@@ -90,6 +92,16 @@ struct ShimOptions {
     uint32_t paged;
     // May be null.
     const Kernels* kernels;
+    // What `q2v_export` gave for the same options, if there are kernels; may be null, else it stays as long as the model.
+    const void* blob;
+    uint64_t blob_bytes;
+};
+
+struct ShimCompiled {
+    // Products by the caller's kernels.
+    uint64_t products;
+    // Whether it was made from the blob.
+    uint32_t read_back;
 };
 
 struct ShimPort {
@@ -113,35 +125,83 @@ int guarded(char* error, uint64_t capacity, F&& work) {
     return 1;
 }
 
+std::filesystem::path path_of(const char* utf8) { return std::filesystem::u8path(utf8); }
+
+std::string text_of(const char* path) {
+    std::ifstream file(path_of(path), std::ios::binary);
+    std::stringstream text;
+    text << file.rdbuf();
+    OPENVINO_ASSERT(file && text, "cannot read ", path);
+    return text.str();
+}
+
+// Whether the blob is of this OpenVINO and could be read.
+bool read_back(ov::Core& core, const ShimOptions& options, const ov::AnyMap& properties, const std::shared_ptr<Source>& source,
+               ov::CompiledModel& compiled) {
+    bool is = false;
+    reading_from = source;
+    try {
+        const ov::Tensor blob(ov::element::u8, ov::Shape{options.blob_bytes}, const_cast<void*>(options.blob));
+        compiled = core.import_model(blob, options.device, properties);
+        is = true;
+    } catch (const std::exception&) {
+        source->products = 0;
+    }
+    reading_from = nullptr;
+    return is;
+}
+
 SHIM_API uint32_t q2v_abi() { return ABI; }
 
 SHIM_API void* q2v_core(char* error, uint64_t capacity) {
     ov::Core* core = nullptr;
-    guarded(error, capacity, [&] { core = new ov::Core(); });
+    guarded(error, capacity, [&] {
+        core = new ov::Core();
+        core->add_extension<CompressedMatMul>();
+    });
     return core;
 }
 
 SHIM_API void q2v_core_free(void* core) { delete static_cast<ov::Core*>(core); }
 
-SHIM_API void* q2v_compile(void* core, const ShimOptions* options, uint64_t* replaced, char* error, uint64_t capacity) {
+SHIM_API void* q2v_compile(void* core, const ShimOptions* options, ShimCompiled* about, char* error, uint64_t capacity) {
     Model* result = nullptr;
     guarded(error, capacity, [&] {
         auto& ov_core = *static_cast<ov::Core*>(core);
-        const auto model = ov_core.read_model(options->xml, options->weights);
-        if (options->paged) {
-            ov::pass::SDPAToPagedAttention(false, false, false, false).run_on_model(model);
-            gather_before_logits(model);
-        }
-        auto owned = std::make_unique<Model>();
-        if (options->kernels) owned->replaced = replace_products(model, *options->kernels);
         ov::AnyMap properties;
         for (uint64_t i = 0; i < options->n_properties; ++i)
             properties[options->properties[i].key] = std::string(options->properties[i].value);
-        owned->compiled = ov_core.compile_model(model, options->device, properties);
-        *replaced = owned->replaced;
+        const auto source = std::make_shared<Source>();
+        if (options->kernels) {
+            source->kernels = *options->kernels;
+            source->file = ov::read_tensor_data(path_of(options->weights));
+        }
+        auto owned = std::make_unique<Model>();
+        about->read_back = options->kernels && options->blob && read_back(ov_core, *options, properties, source, owned->compiled);
+        if (!about->read_back) {
+            const auto model = options->kernels ? ov_core.read_model(text_of(options->xml), source->file)
+                                                : ov_core.read_model(options->xml, options->weights);
+            if (options->paged) {
+                ov::pass::SDPAToPagedAttention(false, false, false, false).run_on_model(model);
+                gather_before_logits(model);
+            }
+            if (options->kernels) replace_products(model, source);
+            owned->compiled = ov_core.compile_model(model, options->device, properties);
+        }
+        about->products = source->products;
         result = owned.release();
     });
     return result;
+}
+
+// Writes what makes the model without reading and transforming its graph again.
+SHIM_API int q2v_export(void* model, const char* path, char* error, uint64_t capacity) {
+    return guarded(error, capacity, [&] {
+        std::ofstream file(path_of(path), std::ios::binary);
+        static_cast<Model*>(model)->compiled.export_model(file);
+        file.close();
+        OPENVINO_ASSERT(file, "cannot write ", path);
+    });
 }
 
 SHIM_API void q2v_model_free(void* model) { delete static_cast<Model*>(model); }

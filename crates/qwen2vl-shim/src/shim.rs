@@ -1,11 +1,12 @@
 //! The loaded shim: compiles models, finds tables.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex};
 
-use crate::ffi::{Functions, MESSAGE, RawOptions, RawProperty, c_string, message, openvino};
+use crate::ffi::{Functions, MESSAGE, RawCompiled, RawOptions, RawProperty, c_string, message, openvino};
+use crate::kept::Kept;
 use crate::products::{RawKernels, RawWeights};
 use crate::{Error, Kernels, Model, Table, build};
 
@@ -25,12 +26,15 @@ pub struct CompileOptions<'a> {
     pub paged: bool,
     /// What computes the products of compressed weights, as far as it can; OpenVINO does where this is `None`.
     pub kernels: Option<Arc<Kernels>>,
+    /// Where compiled models are kept that are read back the next time, if there are kernels: these hold no weights.
+    pub kept_in: Option<&'a Path>,
 }
 
 /// The loaded shim with an OpenVINO core of its own.
 pub struct Shim {
     pub(crate) functions: Functions,
     pub(crate) core: NonNull<c_void>,
+    library: PathBuf,
 }
 
 // SAFETY: `ov::Core` may be used by several threads, for compiling as well.
@@ -46,12 +50,13 @@ impl Shim {
     ///
     /// [`Error::Build`] without headers or a C++ compiler, [`Error::Load`], [`Error::OpenVino`].
     pub fn start(openvino_c: &Path, folder: &Path) -> Result<Arc<Self>, Error> {
-        let functions = Functions::load(&build::built(openvino_c, folder)?)?;
+        let library = build::built(openvino_c, folder)?;
+        let functions = Functions::load(&library)?;
         // SAFETY: buffer and length belong together.
         let core = message(|text, n| unsafe { (functions.core)(text, n) }, |core| core.is_null())
             .map_err(openvino("start"))?;
         let core = NonNull::new(core).ok_or_else(|| openvino("start")("no core".to_owned()))?;
-        Ok(Arc::new(Self { functions, core }))
+        Ok(Arc::new(Self { functions, core, library }))
     }
 
     /// Reads an IR, transforms and compiles it.
@@ -69,6 +74,8 @@ impl Shim {
             .map(|(key, value)| RawProperty { key: key.as_ptr(), value: value.as_ptr() })
             .collect();
         let kernels = options.kernels.as_deref().map(RawKernels::new);
+        let kept = options.kernels.as_ref().and_then(|_| Kept::new(options, &self.library));
+        let blob = kept.as_ref().and_then(Kept::read);
         let raw = RawOptions {
             xml: xml.as_ptr(),
             weights: weights.as_ptr(),
@@ -77,22 +84,29 @@ impl Shim {
             n_properties: properties.len() as u64,
             paged: u32::from(options.paged),
             kernels: kernels.as_ref().map_or(ptr::null(), ptr::from_ref),
+            blob: blob.as_ref().map_or(ptr::null(), |blob| blob.as_ptr()),
+            blob_bytes: blob.as_ref().map_or(0, |blob| blob.len() as u64),
         };
-        let mut replaced = 0;
+        let mut about = RawCompiled::default();
         let model = message(
             // SAFETY: all pointers of `raw` live until the call returns, and the core as long as `self`.
-            |text, n| unsafe { (self.functions.compile)(self.core.as_ptr(), &raw, &mut replaced, text, n) },
+            |text, n| unsafe { (self.functions.compile)(self.core.as_ptr(), &raw, &mut about, text, n) },
             |model| model.is_null(),
         );
         let model = model.map_err(openvino(format!("compile {}", options.xml)))?;
         let model = NonNull::new(model).ok_or_else(|| openvino("compile")("no model".to_owned()))?;
-        Ok(Arc::new(Model {
+        let model = Arc::new(Model {
             shim: Arc::clone(self),
             model,
             requesting: Mutex::new(()),
-            replaced: replaced as usize,
+            replaced: about.products as usize,
             _kernels: options.kernels.clone(),
-        }))
+            _blob: blob,
+        });
+        if let Some(kept) = kept.filter(|_| about.read_back == 0 && about.products > 0) {
+            kept.write(&model);
+        }
+        Ok(model)
     }
 }
 

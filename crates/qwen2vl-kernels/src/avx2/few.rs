@@ -2,28 +2,27 @@
 
 use std::arch::x86_64::*;
 
-use super::{LANES, fetch, from_bytes, from_halves};
-use crate::activations::At;
-use crate::panel::{PANEL, RowsOf, Scales};
+use super::{LANES, from_bytes, from_halves};
+use crate::activations::{Activations, At};
+use crate::panel::{PANEL, Packed, RowsOf};
 use crate::weights::Kind;
 use crate::{BLOCK, GROUP};
 
 /// Results of a panel with few rows of activations, `[T, 16]`, straight from packed weights: inputs lie in the lanes, which
-/// are added up for eight rows of weights at once. What lies `ahead` bytes after the weights is fetched meanwhile.
+/// are added up for eight rows of weights at once.
 ///
 /// # Safety
 ///
-/// The processor is supported; all pointers are valid for `blocks`.
+/// The processor is supported; weights, scales and activations have so many blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) unsafe fn few<const T: usize, const KIND: u8, const SPAN: usize>(
-    rows: &[At; T],
-    weights: &RowsOf,
-    scales: &Scales,
-    blocks: usize,
-    ahead: usize,
+    of: &Activations,
+    panel: &Packed<'_>,
     acc: *mut f32,
 ) {
+    let &Packed { rows: ref weights, scales, blocks, ahead } = panel;
+    let rows: &[At; T] = &std::array::from_fn(|row| of.at(row, 0, SPAN));
     const GROUPS: usize = BLOCK / GROUP;
     let four = KIND == Kind::U4 as u8;
     let bytes = if four { BLOCK / 2 } else { BLOCK };
@@ -31,7 +30,7 @@ pub(crate) unsafe fn few<const T: usize, const KIND: u8, const SPAN: usize>(
         let mut all = [_mm256_setzero_ps(); T];
         let mut part = [_mm256_setzero_ps(); T];
         for block in 0..blocks {
-            fetch(weights, half..half + LANES, block * bytes + ahead, bytes);
+            weights.fetch(half..half + LANES, block * bytes + ahead, bytes);
             let mut sums = [[_mm256_setzero_si256(); GROUPS]; T];
             for i in 0..bytes / 32 {
                 let at = block * bytes + i * 32;

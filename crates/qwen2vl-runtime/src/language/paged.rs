@@ -56,6 +56,7 @@ impl PagedCompiler {
                     properties: &properties,
                     paged: true,
                     kernels,
+                    kept_in: options.cache_dir.as_deref(),
                 })
                 .map_err(Error::from)
         };

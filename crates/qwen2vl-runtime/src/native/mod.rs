@@ -152,6 +152,7 @@ impl Native {
                 properties: &shim_properties(&self.options),
                 paged: false,
                 kernels: Some(kernels),
+                kept_in: self.options.cache_dir.as_deref(),
             })?;
             check(&Signature::of_shim(&model)?)
                 .map_err(|detail| Error::ModelMismatch { model: name, detail })?;
