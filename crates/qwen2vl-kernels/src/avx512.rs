@@ -5,7 +5,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use crate::activations::{Activations, At};
-use crate::isa::WIDE;
+use crate::isa::TILE;
 use crate::panel::{LINE, PANEL, Packed, RowsOf, Scales};
 use crate::weights::Kind;
 use crate::{BLOCK, GROUP};
@@ -231,7 +231,7 @@ pub(crate) unsafe fn tile<const T: usize, const SPAN: usize>(
                 unsafe {
                     let w = _mm512_load_si512(weights.add(group * GROUP * PANEL + step * 64).cast());
                     for (t, sum) in sums.iter_mut().enumerate() {
-                        let x = word(rows.values.cast(), (group * GROUP / 4 + step) * WIDE + t);
+                        let x = word(rows.values.cast(), (group * GROUP / 4 + step) * TILE + t);
                         *sum = _mm512_dpbusd_epi32(*sum, w, x);
                         keep(sum);
                     }
@@ -239,7 +239,7 @@ pub(crate) unsafe fn tile<const T: usize, const SPAN: usize>(
             }
             for (t, (part, sum)) in part.iter_mut().zip(sums).enumerate() {
                 // SAFETY: as above.
-                let scale = _mm512_set1_ps(unsafe { *rows.scales.add(group * WIDE + t) });
+                let scale = _mm512_set1_ps(unsafe { *rows.scales.add(group * TILE + t) });
                 *part = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *part);
             }
         }
@@ -248,7 +248,7 @@ pub(crate) unsafe fn tile<const T: usize, const SPAN: usize>(
             let (scales, zeros) = of_span(scales, span);
             for (t, part) in part.iter().enumerate() {
                 let acc = acc.add(t * PANEL);
-                let part = _mm512_fnmadd_ps(zeros, _mm512_set1_ps(*rows.sums.add(i * WIDE + t)), *part);
+                let part = _mm512_fnmadd_ps(zeros, _mm512_set1_ps(*rows.sums.add(i * TILE + t)), *part);
                 _mm512_storeu_ps(acc, _mm512_fmadd_ps(part, scales, _mm512_loadu_ps(acc)));
             }
         }

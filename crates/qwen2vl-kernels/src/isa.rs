@@ -9,7 +9,7 @@ use crate::weights::{Kind, Weights};
 /// Rows of activations of the largest tile.
 pub(crate) const TILE: usize = 8;
 
-/// Rows that lie side by side where there are many, with AVX-512.
+/// The most rows of activations that meet weights in registers.
 pub(crate) const WIDE: usize = 16;
 
 /// An instruction set.
@@ -61,8 +61,8 @@ impl Isa {
             (Self::Avx2, 1..=2) => 1,
             (Self::Avx2, _) => TILE,
             (Self::Avx512, 1..=4) => m,
-            (Self::Avx512, 5..=8) => 8,
-            (Self::Avx512, _) => WIDE,
+            (Self::Avx512, 9..=WIDE) => WIDE,
+            (Self::Avx512, _) => TILE,
         };
         Layout { k: weights.k, form, abreast }
     }
