@@ -137,8 +137,7 @@ fn quantize(of: Rows<'_>, activations: &mut Activations, pool: &Pool) {
             }
         }
     };
-    let tiles: Vec<_> =
-        of.x.chunks(k * abreast).zip(activations.abreast_mut()).map(|tile| Mutex::new(tile)).collect();
+    let tiles: Vec<_> = of.x.chunks(k * abreast).zip(activations.abreast_mut()).map(Mutex::new).collect();
     let share = if of.x.len() < 1 << 16 { tiles.len() } else { tiles.len().div_ceil(pool.threads() * 4) };
     pool.run(tiles.len().div_ceil(share), &|i| {
         let mut normalized = Vec::new();

@@ -70,18 +70,19 @@ impl Kept {
 }
 
 /// What tells apart processors that a model is compiled for.
+#[cfg(target_arch = "x86_64")]
 fn processor() -> Vec<u8> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{__cpuid, __cpuid_count};
-        // Vendor; family, model and features; further features. Not what differs from core to core.
-        let (vendor, features) = (__cpuid(0), __cpuid(1));
-        let further = [0, 1].map(|part| __cpuid_count(7, part));
-        let mut words = vec![vendor.ebx, vendor.ecx, vendor.edx, features.eax, features.ecx, features.edx];
-        words.extend(further.iter().flat_map(|part| [part.eax, part.ebx, part.ecx, part.edx]));
-        return words.into_iter().flat_map(u32::to_le_bytes).collect();
-    }
-    #[cfg(not(target_arch = "x86_64"))]
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    // Vendor; family, model and features; further features. Not what differs from core to core.
+    let (vendor, features) = (__cpuid(0), __cpuid(1));
+    let further = [0, 1].map(|part| __cpuid_count(7, part));
+    let mut words = vec![vendor.ebx, vendor.ecx, vendor.edx, features.eax, features.ecx, features.edx];
+    words.extend(further.iter().flat_map(|part| [part.eax, part.ebx, part.ecx, part.edx]));
+    words.into_iter().flat_map(u32::to_le_bytes).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn processor() -> Vec<u8> {
     std::env::consts::ARCH.as_bytes().to_vec()
 }
 

@@ -84,7 +84,7 @@ impl Shim {
             n_properties: properties.len() as u64,
             paged: u32::from(options.paged),
             kernels: kernels.as_ref().map_or(ptr::null(), ptr::from_ref),
-            blob: blob.as_ref().map_or(ptr::null(), |blob| blob.as_ptr()),
+            blob: blob.as_ref().map_or(ptr::null(), Vec::as_ptr),
             blob_bytes: blob.as_ref().map_or(0, |blob| blob.len() as u64),
         };
         let mut about = RawCompiled::default();
