@@ -11,9 +11,10 @@ use crate::set::{SET, has_openvino, package};
 
 const IN_CHILD: &str = "QWEN2VL_TEST_MEMORY";
 
-/// Requests before the first look, and between the two looks.
-const WARM: usize = 300;
-const MORE: usize = 400;
+/// Requests before the first look, and between the two looks. The allocator still grows by 5 to 12 MB between the 300th and the
+/// 700th, then by 0 to 5 for as many more, and ends a little above.
+const WARM: usize = 800;
+const MORE: usize = 500;
 
 /// Between the two looks, bytes. A leak of one image's embeddings or one prompt's cache per request would be 20 MB or more.
 const SLACK: u64 = 8 << 20;
