@@ -58,7 +58,7 @@ impl Isa {
             (Self::Avx2, _) => Form::Words,
         };
         let abreast = match (self, m) {
-            (Self::Avx2, 1..=2) => 1,
+            (Self::Avx2, _) if m <= self.few() => 1,
             (Self::Avx2, _) => TILE,
             (Self::Avx512, 1..=4) => m,
             (Self::Avx512, 9..=WIDE) => WIDE,

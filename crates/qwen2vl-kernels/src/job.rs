@@ -170,7 +170,7 @@ impl Job<'_> {
         let Buffers { unpacked, scales, acc, factors } = buffers;
         let Layout { k, form, .. } = self.activations.layout;
         unpacked.resize(CHUNK * PANEL * form.bytes() / size_of::<Line>(), Line([0; 64]));
-        let tokens = (TOKEN_BYTES / (k * form.bytes())).max(LEAST_TOKENS) / WIDE * WIDE;
+        let tokens = (TOKEN_BYTES / (k * form.bytes())).max(LEAST_TOKENS) / TILE * TILE;
         for first in (0..self.m).step_by(tokens) {
             let tokens = first..(first + tokens).min(self.m);
             for panel in panels.clone() {
@@ -206,9 +206,9 @@ impl Job<'_> {
         acc: &mut Vec<[f32; PANEL]>,
     ) {
         scales.read(w, rows);
-        // Room for a whole tile at the end.
+        // Room for what is missing beside the last rows.
         acc.clear();
-        acc.resize(tokens.len().next_multiple_of(WIDE), [0.0; PANEL]);
+        acc.resize(tokens.len().next_multiple_of(self.activations.layout.abreast), [0.0; PANEL]);
         let row_bytes = w.kind.bytes(w.k);
         // The next panel: of short rows it lies behind this one.
         let next = (rows.step == 1 && row_bytes < PAGE).then_some(row_bytes * PANEL);

@@ -113,6 +113,11 @@ fn key(library: &Path) -> String {
     if let Ok(metadata) = std::fs::metadata(library) {
         hash.update(metadata.len().to_le_bytes());
     }
+    short(hash)
+}
+
+/// What files are named by: the first 8 bytes of a hash.
+pub(crate) fn short(hash: Sha256) -> String {
     hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 

@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
+use crate::build::short;
 use crate::{CompileOptions, Model};
 
 /// Bytes of the checksum at the end of a file.
@@ -39,7 +40,7 @@ impl Kept {
         options.properties.iter().for_each(|(key, value)| add(format!("{key}={value}").as_bytes()));
         add(&[u8::from(options.paged)]);
         add(&processor());
-        let key: String = hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let key = short(hash);
         let name = Path::new(options.xml).file_stem()?.to_str()?;
         Some(Self { path: folder.join(format!("{name}-{key}.blob")) })
     }
