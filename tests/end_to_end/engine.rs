@@ -3,8 +3,11 @@
 //! state.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
-use qwen2vl_pipeline::{Annotator, AnnotatorBuilder, CancelToken, EngineKind, RequestOptions};
+use qwen2vl_pipeline::{
+    Annotator, AnnotatorBuilder, CancelToken, EngineKind, KvCachePrecision, Request, RequestOptions,
+};
 use qwen2vl_runtime::EngineOptions;
 use qwen2vl_testkit::demo_model_dir;
 
@@ -88,6 +91,52 @@ fn fast_arithmetic_is_as_right_as_f32_and_nothing_shared_changes_an_answer() {
     equal("in a small cache", &together(&small, 5), &want);
     let stats = small.engine_stats();
     assert!(stats.preempted > 3, "{stats:?}");
+}
+
+#[test]
+fn values_in_four_bits_are_as_right_and_nothing_shared_changes_an_answer() {
+    if !has_openvino() {
+        return;
+    }
+    let builder = || builder().kv_cache_precision(KvCachePrecision::U4);
+    let want = one_by_one(&builder().prefix_cache_bytes(0).build().unwrap());
+    let right = SET.iter().zip(&want).filter(|((item, _), (_, text))| is_right(item, text)).count();
+    let reference = SET.iter().filter(|(_, golden)| golden.int4.right).count();
+    assert!(right + 3 >= reference, "{right} right of {}, {reference} in f32", SET.len());
+    let small = builder().kv_cache_bytes(250_000).build().unwrap();
+    equal("in a small cache", &together(&small, 9), &want);
+    assert!(small.engine_stats().preempted > 0, "{:?}", small.engine_stats());
+}
+
+#[test]
+fn a_question_before_many_images_is_computed_once_for_all() {
+    if !has_openvino() {
+        return;
+    }
+    let question = "Look at the picture closely, from the left to the right and from the top to the bottom, before you say \
+                    anything. Then answer in as few words as you can, without repeating what was asked. What is there?";
+    let mut images: Vec<_> = SET.iter().flat_map(|(item, _)| item.image_paths()).collect();
+    images.sort_unstable();
+    images.dedup();
+    let requests = |text_first: bool| {
+        let named = serde_json::json!({"text_first": text_first, "max_new_tokens": 12});
+        let options = RequestOptions::from_named(named.as_object().unwrap()).unwrap();
+        let request =
+            move |image: &PathBuf| Request::question(question).image(image.clone()).options(options.clone());
+        images.iter().take(8).map(request)
+    };
+    let ask = |annotator: &Annotator, text_first| -> Vec<Vec<u32>> {
+        requests(text_first).map(|request| annotator.run(&request).unwrap().token_ids).collect()
+    };
+    let alone = builder().prefix_cache_bytes(0).build().unwrap();
+    let mut found = Vec::new();
+    for text_first in [false, true] {
+        let shared = builder().build().unwrap();
+        assert_eq!(ask(&shared, text_first), ask(&alone, text_first), "text first: {text_first}");
+        found.push(shared.engine_stats().found_tokens);
+    }
+    // Of seven prompts, whole blocks of what comes before the image.
+    assert!(found[0] == 0 && found[1] >= 7 * 32, "{found:?}");
 }
 
 #[test]

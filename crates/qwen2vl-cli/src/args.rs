@@ -185,6 +185,9 @@ pub struct PromptArgs {
     /// Name the images in the prompt: "Picture 1: "
     #[arg(long, env = "QWEN2VL_ADD_VISION_ID")]
     pub add_vision_id: bool,
+    /// Put the question before its images: a long one about many images is then computed once for all
+    #[arg(long, conflicts_with_all = ["raw", "messages"], env = "QWEN2VL_TEXT_FIRST")]
+    pub text_first: bool,
 }
 
 #[derive(Debug, Args)]

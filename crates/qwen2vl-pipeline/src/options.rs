@@ -75,6 +75,10 @@ pub struct RequestOptions {
     pub max_matching_ngram_size: Option<usize>,
     /// Name images and videos in the prompt: "Picture 1: ".
     pub add_vision_id: Option<bool>,
+    /// Put a question before its images and videos instead of behind them: a long one that is asked about many images is
+    /// then computed once for all ([`crate::AnnotatorBuilder::prefix_cache_bytes`]). Messages and written-out prompts have an
+    /// order of their own.
+    pub text_first: Option<bool>,
     /// Refuse a written-out prompt that has no placeholder for the request's media, which otherwise is put in front of
     /// the user's words, with a warning.
     pub strict_prompt: Option<bool>,
@@ -121,6 +125,7 @@ impl RequestOptions {
             prompt_lookup_num_tokens: self.prompt_lookup_num_tokens.or(defaults.prompt_lookup_num_tokens),
             max_matching_ngram_size: self.max_matching_ngram_size.or(defaults.max_matching_ngram_size),
             add_vision_id: self.add_vision_id.or(defaults.add_vision_id),
+            text_first: self.text_first.or(defaults.text_first),
             strict_prompt: self.strict_prompt.or(defaults.strict_prompt),
             skip_special_tokens: self.skip_special_tokens.or(defaults.skip_special_tokens),
             video: self.video.or(&defaults.video),

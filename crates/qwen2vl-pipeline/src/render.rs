@@ -63,7 +63,7 @@ pub(crate) fn render<'r>(
         PromptInput::Raw(prompt) => verbatim(prompt),
         PromptInput::Question(text) if written_out::is_written_out(text) => verbatim(text),
         PromptInput::Question(question) => {
-            by_template(&[Message::question(question, n_images, n_videos)], given(request))
+            by_template(&[message(question, request, options)], given(request))
         }
         PromptInput::Messages(messages) => by_template(messages, fill_sources(messages, request)?),
     }
@@ -78,7 +78,7 @@ pub(crate) fn render_turn<'r>(
 ) -> Result<Rendered<'r>, Error> {
     let media = match &turn.prompt {
         PromptInput::Question(text) if !written_out::is_written_out(text) => {
-            messages.push(Message::question(text, turn.images.len(), turn.videos.len()));
+            messages.push(message(text, turn, options));
             given(turn)
         }
         PromptInput::Messages(new) => {
@@ -88,6 +88,12 @@ pub(crate) fn render_turn<'r>(
         _ => return Err(Error::Turn),
     };
     Ok(Rendered { prompt: template.render(messages, &render_options(options))?, media, warnings: Vec::new() })
+}
+
+/// The turn of a question.
+fn message(question: &str, request: &Request, options: &RequestOptions) -> Message {
+    let message = Message::question(question, request.images.len(), request.videos.len());
+    if options.text_first.unwrap_or(false) { message.text_first() } else { message }
 }
 
 /// The request's media as they are given.

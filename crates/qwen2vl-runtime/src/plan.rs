@@ -8,7 +8,7 @@ use std::path::Path;
 
 use qwen2vl_types::GridThw;
 
-use crate::{EngineOptions, ModelConfig, ModelFiles, TextConfig};
+use crate::{EngineKind, EngineOptions, KvCachePrecision, ModelConfig, ModelFiles, Precision, TextConfig};
 
 const F32: u64 = 4;
 
@@ -52,6 +52,8 @@ pub struct WeightBytes {
     /// [`crate::Precision::Fast`]. Then only what is used is in memory: of the table next to nothing, of the vision tower nothing
     /// without an image. Otherwise OpenVINO packs a copy of all.
     pub in_place: bool,
+    /// How keys and values are kept beside them; [`KvCachePrecision::Auto`] is 8 bits with weights in place, else 16.
+    pub kv_cache: KvCachePrecision,
 }
 
 impl WeightBytes {
@@ -66,6 +68,11 @@ impl WeightBytes {
             vision: size(&files.vision_embeddings).saturating_add(size(&files.vision_embeddings_merger)),
             text_embeddings: size(&files.text_embeddings),
             in_place: compressed && options.has_kernels(),
+            kv_cache: match (options.engine, options.kv_cache_precision, options.precision) {
+                (EngineKind::Stateful, ..) => KvCachePrecision::Auto,
+                (_, KvCachePrecision::Auto, Precision::F32) => KvCachePrecision::F32,
+                (_, precision, _) => precision,
+            },
         }
     }
 }
@@ -112,9 +119,14 @@ impl MemoryPlan {
         let kv_cache = |tokens: u64| {
             let values =
                 (text.num_key_value_heads * text.head_dim) as u64 * 2 * text.num_hidden_layers as u64;
-            // 8 bits and the scales of groups, or 16.
-            let bytes = tokens.saturating_mul(values);
-            if weights.in_place { bytes.saturating_add(bytes / 4) } else { bytes.saturating_mul(2) }
+            // In eighths of a byte, with the scales of groups; only values are of 4 bits.
+            let eighths = match (weights.kv_cache, weights.in_place) {
+                (KvCachePrecision::U4, _) => 8,
+                (KvCachePrecision::U8, _) | (KvCachePrecision::Auto, true) => 10,
+                (KvCachePrecision::F16, _) | (KvCachePrecision::Auto, false) => 16,
+                (KvCachePrecision::F32, _) => 32,
+            };
+            tokens.saturating_mul(values).saturating_mul(eighths) / 8
         };
         let piece = match weights.in_place {
             true => prompt_tokens.min(prefill_chunk_tokens),
@@ -227,7 +239,7 @@ mod tests {
     /// The 2B's.
     fn weights(in_place: bool) -> WeightBytes {
         let (language, vision, text_embeddings) = (914_527_489, 665_511_648, 233_677_572);
-        WeightBytes { language, vision, text_embeddings, in_place }
+        WeightBytes { language, vision, text_embeddings, in_place, kv_cache: KvCachePrecision::Auto }
     }
 
     #[test]
@@ -285,7 +297,24 @@ mod tests {
         assert!(!of(3_100_000_000, &fast).in_place);
         let f32 = EngineOptions { precision: crate::Precision::F32, ..fast };
         assert_eq!((of(915_000_000, &f32).in_place, of(915_000_000, &f32).vision), (false, 0));
+        assert_eq!(of(1, &f32).kv_cache, KvCachePrecision::F32);
+        let stateful = EngineOptions { engine: EngineKind::Stateful, ..f32 };
+        assert_eq!(of(1, &stateful).kv_cache, KvCachePrecision::Auto);
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn keys_and_values_count_as_they_are_kept() {
+        use KvCachePrecision::{Auto, F16, F32, U4, U8};
+        let bytes = |kv_cache, in_place| {
+            let weights = WeightBytes { kv_cache, ..weights(in_place) };
+            MemoryPlan::new(&config(), &weights, None, 6000, 16, 1024).language_bytes
+        };
+        assert_eq!((bytes(Auto, true), bytes(Auto, false)), (bytes(U8, true), bytes(F16, false)));
+        let all = [U4, U8, F16, F32].map(|kv_cache| bytes(kv_cache, true));
+        assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
+        // 6,016 tokens of keys and values in 28 layers of 2 heads of 128.
+        assert_eq!(all[3] - all[2], 6016 * 2 * 28 * 2 * 128 * 2);
     }
 
     #[test]

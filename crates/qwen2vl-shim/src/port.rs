@@ -45,13 +45,14 @@ impl Element {
         CODES.iter().position(|e| *e == self).map_or(u32::MAX, |code| code as u32)
     }
 
-    /// Bytes of a value; 1 for two values of four bits as well, since their tensors are padded.
-    pub fn bytes(self) -> usize {
+    /// Bytes of so many values; of four bits, two share a byte.
+    pub fn bytes(self, values: usize) -> usize {
         match self {
-            Self::F32 | Self::I32 => 4,
-            Self::I64 => 8,
-            Self::F16 | Self::Bf16 => 2,
-            Self::U8 | Self::I8 | Self::U4 | Self::Other => 1,
+            Self::I64 => values.saturating_mul(8),
+            Self::F32 | Self::I32 => values.saturating_mul(4),
+            Self::F16 | Self::Bf16 => values.saturating_mul(2),
+            Self::U8 | Self::I8 | Self::Other => values,
+            Self::U4 => values.div_ceil(2),
         }
     }
 }

@@ -94,7 +94,8 @@ impl Request {
     /// [`Error::OpenVino`], also where the system has not so much address space.
     pub fn set_zeros(&mut self, name: &str, element: Element, dims: &[usize]) -> Result<(), Error> {
         let key = c_string(name)?;
-        let n = dims.iter().try_fold(element.bytes(), |n, d| n.checked_mul(*d)).unwrap_or(usize::MAX);
+        let values = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).unwrap_or(usize::MAX);
+        let n = element.bytes(values);
         let action = || format!("reserve {n} bytes for {name}");
         let mut map = MmapMut::map_anon(n.max(1)).map_err(|e| openvino(action())(e.to_string()))?;
         let pointer = map.as_mut_ptr().cast::<c_void>();

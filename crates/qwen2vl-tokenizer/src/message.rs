@@ -76,6 +76,15 @@ impl Message {
         Self { role: "user".to_owned(), content: Content::Parts(images.chain(videos).chain(text).collect()) }
     }
 
+    /// Puts its texts before its images and videos, all in their order otherwise.
+    #[must_use]
+    pub fn text_first(mut self) -> Self {
+        if let Content::Parts(parts) = &mut self.content {
+            parts.sort_by_key(|part| !matches!(part, ContentPart::Text(_)));
+        }
+        self
+    }
+
     /// The last text of the turn.
     pub fn text(&self) -> Option<&str> {
         match &self.content {
@@ -251,6 +260,21 @@ mod tests {
         let written = serde_json::to_string(&messages).unwrap();
         assert_eq!(parse_messages(&written).unwrap(), messages);
         assert_eq!(parse_messages(&format!("{{\"messages\": {written}}}")).unwrap(), messages);
+    }
+
+    #[test]
+    fn texts_come_first_where_they_are_wanted_so() {
+        let parts = |message: Message| match message.content {
+            Content::Parts(parts) => parts,
+            Content::Text(text) => vec![ContentPart::Text(text)],
+        };
+        let media = [ContentPart::Image(ImagePart::default()), ContentPart::Video(VideoPart::default())];
+        let [image, video] = media;
+        let text = ContentPart::Text("What?".to_owned());
+        let question = Message::question("What?", 1, 1);
+        assert_eq!(parts(question.clone()), [image.clone(), video.clone(), text.clone()]);
+        assert_eq!(parts(question.text_first()), [text.clone(), image, video]);
+        assert_eq!(parts(Message::user("What?").text_first()), [text]);
     }
 
     #[test]

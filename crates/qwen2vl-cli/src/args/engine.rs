@@ -98,6 +98,8 @@ impl From<EngineArg> for EngineKind {
 pub enum KvCacheArg {
     /// By the precision.
     Auto,
+    /// Values in 4 bits, keys in 8: a seventh less than u8.
+    U4,
     /// 8 bits.
     U8,
     /// 16-bit floats.
@@ -110,6 +112,7 @@ impl From<KvCacheArg> for KvCachePrecision {
     fn from(arg: KvCacheArg) -> Self {
         match arg {
             KvCacheArg::Auto => Self::Auto,
+            KvCacheArg::U4 => Self::U4,
             KvCacheArg::U8 => Self::U8,
             KvCacheArg::F16 => Self::F16,
             KvCacheArg::F32 => Self::F32,

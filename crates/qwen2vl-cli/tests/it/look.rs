@@ -39,6 +39,11 @@ fn inspect_works_without_images() {
     let ran = run(&["inspect", "--raw", "--prompt", "just this"]);
     assert_eq!(ran.rows()[0]["prompt"], "just this");
 
+    let image = evaluation("caption_00.png");
+    let ran = run(&["inspect", &image, "--prompt", "What?", "--text-first"]);
+    let prompt = ran.rows()[0]["prompt"].clone();
+    assert!(prompt.as_str().unwrap().contains("What?<|vision_start|><|image_pad|><|vision_end|><|im_end|>"));
+
     let ran = run(&["inspect", "nowhere.png"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
     assert!(ran.stderr.contains("nowhere.png"), "{}", ran.stderr);
@@ -109,6 +114,21 @@ fn doctor_finds_what_is_there_and_says_what_is_not() {
         assert_eq!(ran.code, 0, "{found}");
         assert!(found["openvino"]["devices"].as_array().unwrap().contains(&json!("CPU")));
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn doctor_counts_cores_and_nodes_that_may_be_used() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first = allowed.trim().split([',', '-']).next().unwrap();
+    let exe = qwen2vl(&["doctor", "--json"]).get_program().to_owned();
+    let mut taskset = std::process::Command::new("taskset");
+    let output = taskset.args(["-c", first]).arg(exe).args(["doctor", "--json"]).output().unwrap();
+    let found = &crate::finished(&output).rows()[0];
+    assert_eq!(found["cpu"]["cores"], 1);
+    // Nothing where the system does not tell of nodes.
+    assert!(found["cpu"]["numa_nodes"].as_u64().is_none_or(|nodes| nodes == 1), "{found}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::RequestOptions;
 use crate::Error;
 
 /// Every option by its own name.
-const NAMES: [&str; 31] = [
+const NAMES: [&str; 32] = [
     "min_pixels",
     "max_pixels",
     "max_input_tokens",
@@ -34,6 +34,7 @@ const NAMES: [&str; 31] = [
     "prompt_lookup_num_tokens",
     "max_matching_ngram_size",
     "add_vision_id",
+    "text_first",
     "strict_prompt",
     "skip_special_tokens",
     "boxes",

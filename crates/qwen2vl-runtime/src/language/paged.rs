@@ -101,7 +101,7 @@ impl PagedLanguageModel {
                         port.name, port.dims
                     ))
                 })?;
-            block_bytes += values * port.element.bytes();
+            block_bytes += port.element.bytes(values);
         }
         let block_tokens = block_tokens(&caches).ok_or_else(|| mismatch("it has no KV cache".to_owned()))?;
         let blocks = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX) / block_bytes.max(1);
@@ -183,8 +183,8 @@ impl PagedModel for PagedLanguageModel {
     }
 }
 
-/// Values that share a scale in a cache of 8 bits.
-const KEY_GROUP: usize = 32;
+/// Numbers that share a scale in a quantized cache.
+const GROUP: usize = 32;
 
 fn properties(options: &EngineOptions, config: &ModelConfig) -> Vec<(&'static str, String)> {
     let mut properties = shim_properties(options);
@@ -197,13 +197,20 @@ fn properties(options: &EngineOptions, config: &ModelConfig) -> Vec<(&'static st
             set("KV_CACHE_PRECISION", "f32");
         }
         (KvCachePrecision::F16, _) => set("KV_CACHE_PRECISION", "f16"),
-        (KvCachePrecision::U8, _) | (KvCachePrecision::Auto, Precision::Fast) => {
+        (precision, _) => {
             set("KV_CACHE_PRECISION", "u8");
+            let in_groups = config.text.head_dim.is_multiple_of(GROUP);
+            if precision == KvCachePrecision::U4 {
+                set("VALUE_CACHE_PRECISION", "u4");
+                if in_groups {
+                    set("VALUE_CACHE_GROUP_SIZE", &GROUP.to_string());
+                }
+            }
             // Each token by itself: by channel, as is the default, tokens of a block share scales, and what a key becomes
             // depends on which tokens came in the same step.
             set("KEY_CACHE_QUANT_MODE", "BY_TOKEN");
-            if config.text.head_dim.is_multiple_of(KEY_GROUP) {
-                set("KEY_CACHE_GROUP_SIZE", &KEY_GROUP.to_string());
+            if in_groups {
+                set("KEY_CACHE_GROUP_SIZE", &GROUP.to_string());
             }
         }
     }

@@ -1,5 +1,7 @@
 //! `qwen2vl doctor`: what is there, what is not, and what to do about it.
 
+mod numa;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -70,7 +72,7 @@ fn ffmpeg() -> Value {
 
 fn cpu() -> Value {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    json!({ "cores": cores, "features": cpu_features() })
+    json!({ "cores": cores, "features": cpu_features(), "numa_nodes": numa::nodes() })
 }
 
 /// Those that decide how fast INT4 inference is.
@@ -149,6 +151,13 @@ fn print_text(findings: &Value) {
     }
     let cpu = &findings["cpu"];
     line(true, "CPU", format!("{} cores, {}", cpu["cores"], list(&cpu["features"])));
+    if cpu["numa_nodes"].as_u64().is_some_and(|nodes| nodes > 1) {
+        println!(
+            "               note: {} NUMA nodes; a process on each keeps memory near: numactl --cpunodebind=0 \
+             --membind=0 qwen2vl …",
+            cpu["numa_nodes"]
+        );
+    }
     line(true, "memory", format!("{} free", mib(&findings["memory"]["available_bytes"])));
     let ffmpeg = &findings["ffmpeg"];
     let found = match ffmpeg["error"].as_str() {
