@@ -21,7 +21,7 @@ use crate::{BLOCK, GROUP};
 const LANES: usize = 8;
 
 /// Steps of a tile that are written out.
-const UNROLLED: usize = 4;
+const UNROLLED: usize = 8;
 
 /// Whether this processor has all that is used here.
 pub(crate) fn is_supported() -> bool {
@@ -112,7 +112,8 @@ pub(crate) unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
         for group in i * groups..(i + 1) * groups {
             let mut sums = [[_mm256_setzero_si256(); 2]; T];
             // Eight products of 4 bits by 8, twice, fit 16 bits; those of 8 bits are added up in 32.
-            for first in (0..GROUP * bytes / 4).step_by(UNROLLED) {
+            let steps = GROUP * bytes / 4;
+            for first in (0..steps).step_by(UNROLLED) {
                 for step in first..first + UNROLLED {
                     // SAFETY: the caller vouches for the pointers.
                     unsafe {
@@ -123,9 +124,11 @@ pub(crate) unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
                             let x = x.add((group * GROUP * bytes / 4 + step) * TILE + t);
                             let x = _mm256_set1_epi32(x.read_unaligned());
                             for (sum, w) in sums.iter_mut().zip(w) {
-                                *sum = match KIND == Kind::U4 as u8 {
-                                    true => _mm256_add_epi16(*sum, _mm256_maddubs_epi16(w, x)),
-                                    false => _mm256_add_epi32(*sum, _mm256_madd_epi16(w, x)),
+                                *sum = match (KIND == Kind::U4 as u8, step) {
+                                    (true, 0) => _mm256_maddubs_epi16(w, x),
+                                    (true, _) => _mm256_add_epi16(*sum, _mm256_maddubs_epi16(w, x)),
+                                    (false, 0) => _mm256_madd_epi16(w, x),
+                                    (false, _) => _mm256_add_epi32(*sum, _mm256_madd_epi16(w, x)),
                                 };
                                 keep(sum);
                             }
