@@ -135,8 +135,8 @@ fn a_question_before_many_images_is_computed_once_for_all() {
         assert_eq!(ask(&shared, text_first), ask(&alone, text_first), "text first: {text_first}");
         found.push(shared.engine_stats().found_tokens);
     }
-    // Of seven prompts, whole blocks of what comes before the image.
-    assert!(found[0] == 0 && found[1] >= 7 * 32, "{found:?}");
+    // Of seven prompts what comes before the image: the system's turn, and the question.
+    assert!(found[0] >= 7 * 14 && found[1] >= found[0] + 7 * 40, "{found:?}");
 }
 
 #[test]

@@ -1,19 +1,20 @@
 //! Blocks of the KV cache: who holds which, what is shared, and what is kept for prompts to come.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 /// Number of a block in the cache's tensors.
 pub(crate) type BlockId = u32;
 
-/// What a block holds and all that comes before it.
+/// What a block holds, or begins with, and all that comes before it.
 pub(crate) type BlockHash = [u8; 16];
 
 #[derive(Debug, Clone, Default)]
 struct Block {
     holders: u32,
-    /// Where its content may be found by others.
-    hash: Option<BlockHash>,
+    /// By which others find it: of its first tokens, and how many these are.
+    found_by: Vec<(usize, BlockHash)>,
     /// When its last holder let it go.
     released: u64,
 }
@@ -90,7 +91,7 @@ impl BlockPool {
         if block.holders > 0 {
             return;
         }
-        if block.hash.is_none() || self.max_kept == 0 {
+        if block.found_by.is_empty() || self.max_kept == 0 {
             self.forget(id);
             self.free.push(Reverse(id));
             return;
@@ -111,31 +112,34 @@ impl BlockPool {
         self.blocks[id as usize].holders > 1
     }
 
-    /// Lets others find a full block; of two of the same content the first stays the one that is found.
-    pub(crate) fn publish(&mut self, id: BlockId, hash: BlockHash) {
-        if !self.found_by.contains_key(&hash) {
-            self.forget(id);
-            self.found_by.insert(hash, id);
-            self.blocks[id as usize].hash = Some(hash);
+    /// Whether it may be found for more than its first tokens.
+    pub(crate) fn is_found_beyond(&self, id: BlockId, tokens: usize) -> bool {
+        self.blocks[id as usize].found_by.iter().any(|(n, _)| *n > tokens)
+    }
+
+    /// Lets others find a block by its first tokens; of two that begin the same the first stays the one that is found.
+    pub(crate) fn publish(&mut self, id: BlockId, tokens: usize, hash: BlockHash) {
+        if let Entry::Vacant(entry) = self.found_by.entry(hash) {
+            entry.insert(id);
+            self.blocks[id as usize].found_by.push((tokens, hash));
         }
     }
 
-    /// Its content will change: nobody finds it any more.
-    pub(crate) fn forget(&mut self, id: BlockId) {
-        if let Some(hash) = self.blocks[id as usize].hash.take() {
+    /// Its content will be another: nobody finds it any more.
+    fn forget(&mut self, id: BlockId) {
+        for (_, hash) in std::mem::take(&mut self.blocks[id as usize].found_by) {
             self.found_by.remove(&hash);
         }
     }
 
-    /// The block of that content, held once more.
+    /// A block of that content, or that begins with it, held once more.
     pub(crate) fn find(&mut self, hash: &BlockHash) -> Option<BlockId> {
         let id = *self.found_by.get(hash)?;
         self.hold(id);
         Some(id)
     }
 
-    /// Whether there is a block of that content.
-    #[cfg(test)]
+    /// Whether there is such a block.
     pub(crate) fn contains(&self, hash: &BlockHash) -> bool {
         self.found_by.contains_key(hash)
     }
@@ -163,11 +167,11 @@ impl BlockPool {
             if idle[id] != u32::from(block.holders == 0) {
                 return Err(format!("block {id} with {} holders is idle {} times", block.holders, idle[id]));
             }
-            if block.hash.is_some_and(|hash| self.found_by.get(&hash) != Some(&(id as BlockId))) {
+            if block.found_by.iter().any(|(_, hash)| self.found_by.get(hash) != Some(&(id as BlockId))) {
                 return Err(format!("block {id} cannot be found"));
             }
         }
-        if self.found_by.len() != self.blocks.iter().filter(|b| b.hash.is_some()).count() {
+        if self.found_by.len() != self.blocks.iter().map(|b| b.found_by.len()).sum::<usize>() {
             return Err("a block is found by a hash that it has not".to_owned());
         }
         if self.kept.len() > self.max_kept {
@@ -195,8 +199,8 @@ mod tests {
     fn content_is_found_until_its_block_is_needed() {
         let mut pool = BlockPool::new(2, 2);
         let (a, b) = (pool.take().unwrap(), pool.take().unwrap());
-        pool.publish(a, [1; 16]);
-        pool.publish(b, [2; 16]);
+        pool.publish(a, 4, [1; 16]);
+        pool.publish(b, 4, [2; 16]);
         pool.release(a);
         pool.release(b);
         assert_eq!((pool.kept(), pool.available()), (2, 2));
@@ -213,7 +217,7 @@ mod tests {
         let mut pool = BlockPool::new(8, 2);
         for n in 0..4 {
             let id = pool.take().unwrap();
-            pool.publish(id, [n; 16]);
+            pool.publish(id, 4, [n; 16]);
             pool.release(id);
         }
         assert_eq!(pool.kept(), 2);
@@ -225,13 +229,32 @@ mod tests {
     fn of_equal_contents_one_is_found() {
         let mut pool = BlockPool::new(2, 2);
         let (a, b) = (pool.take().unwrap(), pool.take().unwrap());
-        pool.publish(a, [1; 16]);
-        pool.publish(b, [1; 16]);
+        pool.publish(a, 4, [1; 16]);
+        pool.publish(b, 4, [1; 16]);
         assert_eq!(pool.find(&[1; 16]), Some(a));
         pool.release(a);
         pool.release(a);
         pool.release(b);
         pool.check([]).unwrap();
         assert_eq!(pool.kept(), 1);
+    }
+
+    #[test]
+    fn a_block_is_found_by_what_it_begins_with_until_it_goes() {
+        let mut pool = BlockPool::new(2, 2);
+        let (a, b) = (pool.take().unwrap(), pool.take().unwrap());
+        (1..=3).for_each(|n| pool.publish(a, n, [n as u8; 16]));
+        // Another one that begins as the first does and goes on otherwise.
+        [1, 2, 9].iter().zip(1..).for_each(|(hash, n)| pool.publish(b, n, [*hash; 16]));
+        assert_eq!(
+            ([2, 9].map(|hash| pool.find(&[hash; 16])), pool.is_shared(a)),
+            ([Some(a), Some(b)], true)
+        );
+        assert!(pool.is_found_beyond(a, 2) && !pool.is_found_beyond(a, 3) && pool.is_found_beyond(b, 2));
+        pool.check([a, a, b, b]).unwrap();
+        [a, a, b, b].into_iter().for_each(|id| pool.release(id));
+        assert_eq!(pool.take(), Some(a));
+        assert_eq!([1, 3, 9].map(|hash| pool.contains(&[hash; 16])), [false, false, true]);
+        pool.check([a]).unwrap();
     }
 }

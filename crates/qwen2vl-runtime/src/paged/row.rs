@@ -96,7 +96,7 @@ pub(crate) struct Row {
     /// Of how many tokens before the last one logits are wanted as well.
     pub(crate) wanted_before: usize,
     pub(crate) blocks: Vec<BlockId>,
-    /// Of the full blocks' contents, as far as they were asked for.
+    /// Of all that each token ends, as far as they were asked for.
     hashes: Vec<BlockHash>,
     /// Of the computed tokens those that were found and not run.
     pub(crate) found: usize,
@@ -169,6 +169,22 @@ impl Row {
             && end + 1 != self.prompt_len
     }
 
+    /// Of how many tokens the next block may begin as another one does: of the prompt all but the last two, see
+    /// [`Row::piece`], and what is left has to give logits.
+    pub(crate) fn may_begin(&self, block_tokens: usize) -> usize {
+        if !self.computed.is_multiple_of(block_tokens) {
+            return 0;
+        }
+        let end = self.prompt_len.saturating_sub(2).min(self.len().saturating_sub(self.wanted()));
+        end.saturating_sub(self.computed).min(block_tokens - 1)
+    }
+
+    /// Whether others may take over what its first `len` tokens left, if these do not end a block: what a token behind the prompt
+    /// leaves is not to the bit what the same token leaves in a prompt.
+    pub(crate) fn is_prompt(&self, len: usize) -> bool {
+        len <= self.prompt_len
+    }
+
     /// The same row once more.
     pub(crate) fn fork(&self, pool: &mut BlockPool) -> Self {
         self.blocks.iter().for_each(|id| pool.hold(*id));
@@ -192,7 +208,7 @@ impl Row {
         self.tail.truncate(len.saturating_sub(self.prompt_len));
         self.prompt_len = self.prompt_len.min(len);
         self.computed = self.computed.min(len);
-        self.hashes.truncate(len / block_tokens);
+        self.hashes.truncate(len);
         self.release_unused(pool, block_tokens);
     }
 
@@ -209,34 +225,28 @@ impl Row {
         self.computed = 0;
     }
 
-    /// The hash of full block `index`.
-    pub(crate) fn hash(&mut self, index: usize, block_tokens: usize) -> BlockHash {
-        while self.hashes.len() <= index {
-            let start = self.hashes.len() * block_tokens;
-            let hash = self.hash_after(self.hashes.last().copied().unwrap_or_default(), start, block_tokens);
+    /// The hash of the first `len` tokens.
+    pub(crate) fn hash(&mut self, len: usize) -> BlockHash {
+        while self.hashes.len() < len {
+            let hash = self.hash_of(self.hashes.len(), self.hashes.last().copied().unwrap_or_default());
             self.hashes.push(hash);
         }
-        self.hashes[index]
+        len.checked_sub(1).map_or_else(BlockHash::default, |last| self.hashes[last])
     }
 
-    /// Of tokens, positions and the embeddings in place of tokens, and of all that is before.
-    fn hash_after(&self, before: BlockHash, start: usize, n: usize) -> BlockHash {
+    /// Of a token, its positions, the embedding in its place, and of all that is before.
+    fn hash_of(&self, token: usize, before: BlockHash) -> BlockHash {
         let mut hash = Sha256::new();
         hash.update(before);
-        for token in start..start + n {
-            hash.update(self.id(token).to_le_bytes());
-            for axis in 0..3 {
-                hash.update(self.position(axis, token).to_le_bytes());
-            }
+        hash.update(self.id(token).to_le_bytes());
+        for axis in 0..3 {
+            hash.update(self.position(axis, token).to_le_bytes());
         }
-        let mut row = Vec::new();
-        for placed in self.placed(start..start + n) {
-            row.resize(placed.embeddings.hidden_size(), 0.0);
-            for i in 0..placed.n {
-                placed.embeddings.copy_row(placed.first_row + i, &mut row);
-                hash.update(((placed.start + i) as u64).to_le_bytes());
-                row.iter().for_each(|value| hash.update(value.to_le_bytes()));
-            }
+        for placed in self.placed(token..token + 1) {
+            let mut row = vec![0.0; placed.embeddings.hidden_size()];
+            placed.embeddings.copy_row(placed.first_row, &mut row);
+            let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
+            hash.update(bytes);
         }
         let mut out = BlockHash::default();
         let n = out.len();

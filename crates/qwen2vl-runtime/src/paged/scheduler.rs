@@ -4,9 +4,11 @@
 //! long prompt stalls nobody. Where blocks run out, the session that began last gives its own back and is computed again
 //! later: the oldest always gets on.
 
+mod prefix;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::blocks::BlockPool;
+use super::blocks::{BlockId, BlockPool};
 use super::row::{MIN_PIECE, Row};
 use super::step::Step;
 use crate::{CancelToken, Error};
@@ -253,10 +255,14 @@ impl Scheduler {
         plan: &mut Plan,
     ) -> usize {
         self.find_prefix(id, row);
-        let piece = self.sessions[&id].rows[row].piece(most);
-        if piece == 0 || self.computed_by_another(id, row) {
+        let begun = self.beginning(id, row);
+        if self.sessions[&id].rows[row].piece(most) == 0 || self.computed_by_another(id, row, begun) {
             return 0;
         }
+        if begun > 0 {
+            self.take_over(id, row, begun);
+        }
+        let piece = self.sessions[&id].rows[row].piece(most);
         let room = self.make_room(id, row, piece, planned);
         let tokens = self.sessions[&id].rows[row].piece(room);
         if tokens == 0 {
@@ -267,39 +273,6 @@ impl Scheduler {
         let logits = plan.step.push(row_of, tokens, self.limits.block_tokens);
         plan.parts.push(Part { session: id, row, tokens, logits });
         tokens
-    }
-
-    /// Takes over computed blocks of the same content.
-    fn find_prefix(&mut self, id: SessionId, row: usize) {
-        let size = self.limits.block_tokens;
-        let (session, pool) = (self.sessions.get_mut(&id).expect("it is planned"), &mut self.pool);
-        let row = &mut session.rows[row];
-        while self.limits.max_kept > 0 && row.may_find(size) {
-            let hash = row.hash(row.computed / size, size);
-            let Some(block) = pool.find(&hash) else { return };
-            row.blocks.push(block);
-            row.computed += size;
-            row.found += size;
-            self.counts.found += size as u64;
-        }
-    }
-
-    /// Whether an older session is about to compute the row's next block.
-    fn computed_by_another(&mut self, id: SessionId, row: usize) -> bool {
-        let Limits { block_tokens: size, max_kept, .. } = self.limits;
-        let own = &mut self.session(id).0.rows[row];
-        if max_kept == 0 || !own.may_find(size) {
-            return false;
-        }
-        let start = own.computed;
-        let wanted = own.hash(start / size, size);
-        let older = self.sessions.range_mut(..id).filter(|(_, s)| s.state == State::Working);
-        let mut rows = older.flat_map(|(_, session)| &mut session.rows);
-        rows.any(|other| {
-            other.computed < start + size
-                && start + size <= other.len()
-                && other.hash(start / size, size) == wanted
-        })
     }
 
     /// Sees to it that a row has room for up to `tokens` more; for how many it has.
@@ -313,7 +286,7 @@ impl Scheduler {
         let size = self.limits.block_tokens;
         let (computed, blocks, copies) = {
             let row = &self.sessions[&id].rows[row];
-            (row.computed, row.blocks.len(), usize::from(self.writes_into_shared(row)))
+            (row.computed, row.blocks.len(), usize::from(self.copies_on_write(row)))
         };
         let needed = (computed + tokens).div_ceil(size) - blocks + copies;
         while self.pool.available() < needed {
@@ -325,9 +298,11 @@ impl Scheduler {
         tokens.min((blocks + available) * size - computed)
     }
 
-    fn writes_into_shared(&self, row: &Row) -> bool {
-        !row.computed.is_multiple_of(self.limits.block_tokens)
-            && row.blocks.last().is_some_and(|block| self.pool.is_shared(*block))
+    /// Whether the row's next token belongs into a block that others have, or may find for what it holds there.
+    fn copies_on_write(&self, row: &Row) -> bool {
+        let within = row.computed % self.limits.block_tokens;
+        let others = |id: BlockId| self.pool.is_shared(id) || self.pool.is_found_beyond(id, within);
+        within > 0 && row.blocks.last().is_some_and(|id| others(*id))
     }
 
     /// Takes the blocks of a session that is idle, or else of the one that began last, after `id`.
@@ -348,19 +323,14 @@ impl Scheduler {
     /// Gives a row the blocks for `tokens` more, for which there is room.
     fn occupy(&mut self, id: SessionId, row: usize, tokens: usize, step: &mut Step) {
         let size = self.limits.block_tokens;
+        let copies = self.copies_on_write(&self.sessions[&id].rows[row]);
         let (session, pool) = (self.sessions.get_mut(&id).expect("it is planned"), &mut self.pool);
         let row = &mut session.rows[row];
-        if row.computed % size != 0
-            && let Some(last) = row.blocks.last_mut()
-        {
-            if pool.is_shared(*last) {
-                let copy = pool.take().expect("room was made");
-                step.copies.push((*last, copy));
-                pool.release(*last);
-                *last = copy;
-            } else {
-                pool.forget(*last);
-            }
+        if let (true, Some(last)) = (copies, row.blocks.last_mut()) {
+            let copy = pool.take().expect("room was made");
+            step.copies.push((*last, copy));
+            pool.release(*last);
+            *last = copy;
         }
         while row.blocks.len() * size < row.computed + tokens {
             row.blocks.push(pool.take().expect("room was made"));
@@ -382,11 +352,13 @@ impl Scheduler {
             let before: usize = session.rows[..part.row].iter().map(Row::wanted).sum();
             let row = &mut session.rows[part.row];
             let (_, place) = row.wanted_of(part.tokens);
-            let full = row.computed / size;
+            let before_step = row.computed;
             row.computed += part.tokens;
-            for index in full..row.computed / size {
-                let hash = row.hash(index, size);
-                self.pool.publish(row.blocks[index], hash);
+            for len in before_step + 1..=row.computed {
+                if self.limits.max_kept > 0 && (row.is_prompt(len) || len.is_multiple_of(size)) {
+                    let (last, hash) = (len - 1, row.hash(len));
+                    self.pool.publish(row.blocks[last / size], last % size + 1, hash);
+                }
             }
             session.logits[(before + place) * vocab_size..][..new.len()].copy_from_slice(new);
             if session.pending() == 0 {

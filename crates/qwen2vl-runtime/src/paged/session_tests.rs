@@ -134,8 +134,30 @@ fn what_a_session_holds_is_computed_once_for_all() {
     first.prefill(&prompt);
     let mut second = Checked { session: engine.session(), rows: Vec::new() };
     second.prefill(&[&prompt[..], &[7, 8]].concat());
-    assert_eq!((first.session.found_tokens(), second.session.found_tokens()), (0, 28));
-    assert_eq!(engine.stats().run_tokens, 30 + 4);
+    assert_eq!((first.session.found_tokens(), second.session.found_tokens()), (0, 30));
+    assert_eq!(engine.stats().run_tokens, 30 + 2);
+}
+
+#[test]
+fn a_block_is_shared_as_far_as_prompts_begin_the_same() {
+    let engine = engine(64, 32);
+    let ask = |own: &[TokenId]| {
+        let mut asked = Checked { session: engine.session(), rows: Vec::new() };
+        let prompt = [&(0..14).collect::<Vec<_>>()[..], own].concat();
+        asked.prefill(&prompt);
+        asked.decode(&[0], &[1, 2, 3]);
+        (asked.session.found_tokens(), prompt.len())
+    };
+    assert_eq!(ask(&[20, 21, 22, 23]), (0, 18));
+    // The first one's answer is in its block behind what is shared.
+    assert_eq!(ask(&[20, 21, 30]), (15, 17));
+    assert_eq!(ask(&[20, 21, 22, 23, 1, 2, 3, 4]), (18, 22));
+    // All but the last two: what is left has to give logits, and is no single token.
+    assert_eq!(ask(&[20, 21, 22, 23]), (16, 18));
+    assert_eq!(engine.stats().run_tokens, 18 + 2 + 4 + 2 + 4 * 3);
+    let state = engine.lock();
+    state.scheduler.check().unwrap();
+    assert_eq!(state.scheduler.pool.available(), 64);
 }
 
 #[test]

@@ -207,3 +207,36 @@ fn every_answer_is_that_of_its_request_alone() {
     assert!(cancelled > 50 && failed > 30, "{cancelled} {failed}");
     assert!(preempted > 200 && found > 5000 && most_rows > 6, "{preempted} {found} {most_rows}");
 }
+
+#[test]
+fn a_prompt_waits_for_an_older_one_that_begins_as_it_does() {
+    let limits = Limits {
+        block_tokens: 32,
+        n_blocks: 16,
+        max_kept: 8,
+        step_tokens: 100,
+        free_tokens: 0,
+        vocab_size: VOCAB,
+    };
+    let (mut scheduler, mut model) = (Scheduler::new(limits), ScriptedModel::new(16, 32));
+    let prompt = |shared: u32, own: u32| (0..shared).chain([own; 5]).collect::<Vec<TokenId>>();
+    let prompts = [prompt(14, 30), prompt(14, 31), prompt(7, 32), prompt(14, 33)];
+    let sessions = prompts.each_ref().map(|prompt| {
+        let session = scheduler.open();
+        prefill(&mut scheduler, session, prompt, &CancelToken::new());
+        session
+    });
+    // The third has too little in common with the first to wait for it.
+    for (step, tokens) in [19 + 12, 5 + 5].into_iter().enumerate() {
+        let plan = scheduler.plan().unwrap();
+        assert_eq!(plan.step.ids.len(), tokens, "step {step}");
+        let logits = model.forward(&plan.step).unwrap();
+        scheduler.done(&plan, logits);
+        scheduler.check().unwrap();
+    }
+    for (session, prompt) in sessions.into_iter().zip(&prompts) {
+        assert!(scheduler.outcome(session).unwrap().unwrap());
+        assert_eq!(vec![best(&scheduler.session(session).0.logits)], answer(prompt, 1));
+    }
+    assert_eq!(scheduler.counts.found, 2 * 14);
+}
