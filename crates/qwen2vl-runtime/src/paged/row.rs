@@ -96,7 +96,7 @@ pub(crate) struct Row {
     /// Of how many tokens before the last one logits are wanted as well.
     pub(crate) wanted_before: usize,
     pub(crate) blocks: Vec<BlockId>,
-    /// Of all that each token ends, as far as they were asked for.
+    /// Of the tokens up to each one, as far as they were asked for.
     hashes: Vec<BlockHash>,
     /// Of the computed tokens those that were found and not run.
     pub(crate) found: usize,
