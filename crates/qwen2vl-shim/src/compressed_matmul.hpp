@@ -1,4 +1,4 @@
-// The operation that computes products of compressed weights by the caller's kernels. It holds where in the model's file its
+// The operation that computes products of compressed weights, one after the other, by the caller's kernels. It holds where in the model's file its
 // numbers lie, so that a compiled model that is kept on disk has none of them.
 
 #pragma once
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -72,7 +73,7 @@ struct Columns {
     uint64_t type = F32, n = 0, at = 0;
 };
 
-// One output of the operation.
+// One of the products of the same rows.
 struct Part {
     Matrix weights;
     std::optional<Matrix> times;
@@ -91,11 +92,30 @@ struct Heads {
     int64_t num_k_heads = 0, k_head_size = 0, num_v_heads = 0, v_head_size = 0;
 };
 
+// Rows: an input of the operation, or a product of an earlier link.
+struct Place {
+    static constexpr uint64_t INPUT = UINT64_MAX;
+    uint64_t link = INPUT, index = 0;
+    bool operator==(const Place& other) const { return link == other.link && index == other.index; }
+};
+
 // Products of the same rows.
-struct Description {
+struct Link {
     std::vector<Part> parts;
     std::optional<Norm> norm;
+    Place rows;
+    // What is added to the only product.
+    std::optional<Place> plus;
+};
+
+// Links that follow each other, the first on the first input.
+struct Chain {
+    std::vector<Link> links;
+    // The products that are outputs.
+    std::vector<Place> outputs;
     std::optional<Heads> heads;
+
+    const Matrix& weights(const Place& place) const { return links[place.link].parts[place.index].weights; }
 };
 
 // A description as numbers, and back: the same fields both ways.
@@ -139,6 +159,13 @@ template <typename IO, typename T> void fields(IO& io, std::optional<T>& value) 
     if (is && !value) value.emplace();
     if (is) fields(io, *value);
 }
+template <typename IO, typename T> void fields(IO& io, std::vector<T>& all) {
+    uint64_t n = all.size();
+    io.word(n);
+    OPENVINO_ASSERT(n < 1 << 16, "a description of too many products");
+    all.resize(n);
+    for (auto& one : all) fields(io, one);
+}
 template <typename IO> void fields(IO& io, Part& part) {
     fields(io, part.weights);
     fields(io, part.times);
@@ -149,14 +176,20 @@ template <typename IO> void fields(IO& io, Norm& norm) {
     fields(io, norm.epsilon);
     fields(io, norm.weight);
 }
-template <typename IO> void fields(IO& io, Description& description) {
-    uint64_t n = description.parts.size();
-    io.word(n);
-    OPENVINO_ASSERT(n < 1 << 16, "a description of too many products");
-    description.parts.resize(n);
-    for (auto& part : description.parts) fields(io, part);
-    fields(io, description.norm);
-    fields(io, description.heads);
+template <typename IO> void fields(IO& io, Place& place) {
+    io.word(place.link);
+    io.word(place.index);
+}
+template <typename IO> void fields(IO& io, Link& link) {
+    fields(io, link.parts);
+    fields(io, link.norm);
+    fields(io, link.rows);
+    fields(io, link.plus);
+}
+template <typename IO> void fields(IO& io, Chain& chain) {
+    fields(io, chain.links);
+    fields(io, chain.outputs);
+    fields(io, chain.heads);
 }
 
 // A model's file of weights, and what computes with them.
@@ -166,6 +199,9 @@ struct Source {
     Kernels kernels{};
     // Products that were taken from it.
     uint64_t products = 0;
+    // Room for products that are no outputs, of whichever operation runs.
+    std::mutex running;
+    std::vector<std::vector<float>> room;
 
     // Where a part of it lies.
     const uint8_t* at(uint64_t offset, uint64_t bytes) const {
@@ -207,30 +243,28 @@ struct Prepared {
     }
 };
 
-// What a description names, ready to be computed with.
+// What a link names, ready to be computed with.
 struct Loaded {
     struct Product {
         std::shared_ptr<const Prepared> weights, times;
         std::vector<float> bias;
     };
-    std::shared_ptr<Source> source;
     std::vector<Product> products;
     std::vector<float> norm_weight;
 
-    static std::shared_ptr<const Loaded> of(const std::shared_ptr<Source>& source, const Description& description) {
+    static std::shared_ptr<const Loaded> of(const std::shared_ptr<Source>& source, const Link& link) {
         const auto loaded = std::make_shared<Loaded>();
-        loaded->source = source;
         const auto prepared = [&](const Matrix& matrix) {
             auto weights = Prepared::of(source, matrix);
             OPENVINO_ASSERT(weights, "these weights cannot be multiplied here");
             source->products += 1;
             return weights;
         };
-        for (const auto& part : description.parts) {
+        for (const auto& part : link.parts) {
             loaded->products.push_back({prepared(part.weights), part.times ? prepared(*part.times) : nullptr,
                                         part.bias ? numbers(*source, *part.bias) : std::vector<float>{}});
         }
-        if (description.norm && description.norm->weight) loaded->norm_weight = numbers(*source, *description.norm->weight);
+        if (link.norm && link.norm->weight) loaded->norm_weight = numbers(*source, *link.norm->weight);
         return loaded;
     }
 
@@ -287,43 +321,87 @@ void set_heads(const ov::Output<ov::Node>& input, const Heads& heads) {
         if (value > 0) info[key] = value;
 }
 
-// Products of the same `x [.., k]` by the caller's kernels, each `[.., n]`; a second input is added to the only one.
+// Products `[.., n]` of rows `[.., k]` by the caller's kernels, link by link; only those that others read are outputs. Rows do
+// not depend on each other, and go through all links some at a time: what lies between stays small.
 class CompressedMatMul : public ov::op::Op {
 public:
     OPENVINO_OP("CompressedMatMul", "qwen2vl");
+    using Links = std::vector<std::shared_ptr<const Loaded>>;
 
     CompressedMatMul() = default;
-    CompressedMatMul(const ov::OutputVector& inputs, Description description, std::shared_ptr<const Loaded> loaded)
-        : Op(inputs), m_description(std::move(description)), m_loaded(std::move(loaded)) {
+    CompressedMatMul(const ov::OutputVector& inputs, Chain chain, std::shared_ptr<Source> source, Links loaded)
+        : Op(inputs), m_chain(std::move(chain)), m_source(std::move(source)), m_loaded(std::move(loaded)) {
         constructor_validate_and_infer_types();
     }
 
+    const Chain& chain() const { return m_chain; }
+
+    // This one and one whose rows are outputs of this, with outputs that others read as well, then those of the next.
+    std::shared_ptr<CompressedMatMul> followed_by(const CompressedMatMul& next) const {
+        Chain chain = m_chain;
+        Links loaded = m_loaded;
+        auto inputs = input_values();
+        chain.outputs.clear();
+        for (size_t i = 0; i < m_chain.outputs.size(); ++i)
+            if (is_read_beside(i, next)) chain.outputs.push_back(m_chain.outputs[i]);
+        const uint64_t before = m_chain.links.size();
+        const auto moved = [&](const Place& place) {
+            if (place.link != Place::INPUT) return Place{before + place.link, place.index};
+            const auto input = next.input_value(place.index);
+            if (input.get_node() == this) return m_chain.outputs[input.get_index()];
+            const auto known = std::find(inputs.begin(), inputs.end(), input);
+            const uint64_t index = known - inputs.begin();
+            if (known == inputs.end()) inputs.push_back(input);
+            return Place{Place::INPUT, index};
+        };
+        for (auto link : next.m_chain.links) {
+            link.rows = moved(link.rows);
+            if (link.plus) link.plus = moved(*link.plus);
+            chain.links.push_back(std::move(link));
+        }
+        for (const auto& output : next.m_chain.outputs) chain.outputs.push_back(moved(output));
+        loaded.insert(loaded.end(), next.m_loaded.begin(), next.m_loaded.end());
+        return std::make_shared<CompressedMatMul>(inputs, std::move(chain), m_source, std::move(loaded));
+    }
+
+    // Whether an output is read by others than `next`.
+    bool is_read_beside(size_t index, const CompressedMatMul& next) const {
+        const auto readers = output(index).get_target_inputs();
+        return std::any_of(readers.begin(), readers.end(), [&](const auto& reader) { return reader.get_node() != &next; });
+    }
+
     void validate_and_infer_types() override {
-        const auto& parts = m_description.parts;
-        set_output_size(parts.size());
-        for (size_t i = 0; i < parts.size(); ++i) {
+        set_output_size(m_chain.outputs.size());
+        for (size_t i = 0; i < m_chain.outputs.size(); ++i) {
             auto shape = get_input_partial_shape(0);
             OPENVINO_ASSERT(shape.rank().is_static() && shape.size() > 0, "rows of an unknown rank");
-            shape[shape.size() - 1] = static_cast<int64_t>(parts[i].weights.n);
+            shape[shape.size() - 1] = static_cast<int64_t>(m_chain.weights(m_chain.outputs[i]).n);
             set_output_type(i, ov::element::f32, shape);
         }
     }
 
     std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
-        return std::make_shared<CompressedMatMul>(inputs, m_description, m_loaded);
+        return std::make_shared<CompressedMatMul>(inputs, m_chain, m_source, m_loaded);
     }
 
     // Operations of equal inputs and attributes are made one; these name places in the file.
     bool visit_attributes(ov::AttributeVisitor& visitor) override {
         Writer writer;
-        fields(writer, m_description);
+        fields(writer, m_chain);
         visitor.on_attribute("products", writer.words);
-        if (m_loaded) return true;
+        if (m_source) return true;
         OPENVINO_ASSERT(reading_from, "there are no weights to read");
         Reader reader(writer.words);
-        fields(reader, m_description);
-        m_loaded = Loaded::of(reading_from, m_description);
-        if (m_description.heads) set_heads(input_value(0), *m_description.heads);
+        fields(reader, m_chain);
+        m_source = reading_from;
+        for (size_t i = 0; i < m_chain.links.size(); ++i) {
+            const auto& link = m_chain.links[i];
+            OPENVINO_ASSERT(is_before(link.rows, i) && (!link.plus || is_before(*link.plus, i)), "a link reads what is not there");
+            m_loaded.push_back(Loaded::of(m_source, link));
+        }
+        for (const auto& output : m_chain.outputs)
+            OPENVINO_ASSERT(output.link != Place::INPUT && is_before(output, m_chain.links.size()), "an output is not there");
+        if (m_chain.heads) set_heads(input_value(0), *m_chain.heads);
         return true;
     }
 
@@ -331,34 +409,69 @@ public:
 
     bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
         const auto& shape = inputs[0].get_shape();
-        const auto& norm = m_description.norm;
-        const auto numbers = [](const std::vector<float>& all) { return all.empty() ? nullptr : all.data(); };
-        const Rows rows{inputs[0].data<float>(), ov::shape_size(shape) / std::max<size_t>(shape.back(), 1),
-                        norm ? &norm->epsilon : nullptr, numbers(m_loaded->norm_weight)};
-        std::vector<Product> products;
-        products.reserve(m_loaded->products.size());
-        for (size_t i = 0; i < m_loaded->products.size(); ++i) {
-            const auto& product = m_loaded->products[i];
-            const auto& part = m_description.parts[i];
+        const size_t m = ov::shape_size(shape) / std::max<size_t>(shape.back(), 1);
+        for (size_t i = 0; i < outputs.size(); ++i) {
             auto out_shape = shape;
-            out_shape.back() = part.weights.n;
+            out_shape.back() = m_chain.weights(m_chain.outputs[i]).n;
             outputs[i].set_shape(out_shape);
-            products.push_back({product.weights->handle, product.times ? product.times->handle : nullptr,
-                                numbers(product.bias), part.beta ? &*part.beta : nullptr, nullptr,
-                                outputs[i].data<float>()});
         }
-        if (inputs.size() > 1) {
-            OPENVINO_ASSERT(inputs[1].get_shape() == outputs[0].get_shape(), "what is added has another shape");
-            products[0].plus = inputs[1].data<float>();
-        }
-        const auto& k = m_loaded->source->kernels;
-        k.multiply(k.context, products.data(), products.size(), &rows);
+        for (const auto& input : inputs)
+            OPENVINO_ASSERT(m == 0 || input.get_size() % m == 0, "inputs of different rows");
+        const std::lock_guard<std::mutex> one(m_source->running);
+        for (size_t first = 0; first < m; first += ROWS) run(outputs, inputs, m, first, std::min(ROWS, m - first));
         return true;
     }
 
 private:
-    Description m_description;
-    std::shared_ptr<const Loaded> m_loaded;
+    // Rows that go through all links together: enough that weights are read seldom.
+    static constexpr size_t ROWS = 1024;
+
+    bool is_before(const Place& place, size_t link) const {
+        if (place.link == Place::INPUT) return place.index < get_input_size();
+        return place.link < link && place.index < m_chain.links[place.link].parts.size();
+    }
+
+    void run(ov::TensorVector& outputs, const ov::TensorVector& inputs, size_t m, size_t first, size_t rows) const {
+        auto& room = m_source->room;
+        size_t rooms = 0;
+        std::vector<std::vector<float*>> results(m_chain.links.size());
+        const auto result = [&](const Place& place) {
+            const auto n = m_chain.weights(place).n;
+            const auto found = std::find(m_chain.outputs.begin(), m_chain.outputs.end(), place);
+            if (found != m_chain.outputs.end()) return outputs[found - m_chain.outputs.begin()].data<float>() + first * n;
+            if (room.size() == rooms) room.emplace_back();
+            auto& own = room[rooms++];
+            if (own.size() < rows * n) own.resize(rows * n);
+            return own.data();
+        };
+        const auto at = [&](const Place& place) -> const float* {
+            if (place.link != Place::INPUT) return results[place.link][place.index];
+            const auto& input = inputs[place.index];
+            return input.data<float>() + first * (input.get_size() / m);
+        };
+        const auto numbers = [](const std::vector<float>& all) { return all.empty() ? nullptr : all.data(); };
+        for (size_t i = 0; i < m_chain.links.size(); ++i) {
+            const auto& link = m_chain.links[i];
+            const auto& loaded = *m_loaded[i];
+            std::vector<Product> products;
+            products.reserve(link.parts.size());
+            for (size_t j = 0; j < link.parts.size(); ++j) {
+                const auto& product = loaded.products[j];
+                const auto& part = link.parts[j];
+                results[i].push_back(result(Place{i, j}));
+                products.push_back({product.weights->handle, product.times ? product.times->handle : nullptr,
+                                    numbers(product.bias), part.beta ? &*part.beta : nullptr, nullptr, results[i][j]});
+            }
+            if (link.plus) products[0].plus = at(*link.plus);
+            const Rows of{at(link.rows), rows, link.norm ? &link.norm->epsilon : nullptr, numbers(loaded.norm_weight)};
+            const auto& k = m_source->kernels;
+            k.multiply(k.context, products.data(), products.size(), &of);
+        }
+    }
+
+    Chain m_chain;
+    std::shared_ptr<Source> m_source;
+    Links m_loaded;
 };
 
 }  // namespace

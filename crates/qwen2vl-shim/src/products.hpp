@@ -3,9 +3,11 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -255,7 +257,7 @@ void replace_products(const std::shared_ptr<ov::Model>& model, const std::shared
         // What was replaced before may be what these rows come from.
         const auto x = found[i].matmul->input_value(0);
         const bool four_bits = found[i].part.weights.kind == U4;
-        Description description;
+        Link link;
         ov::OutputVector outputs;
         size_t matmuls = 0;
         for (size_t j = i; j < found.size(); ++j) {
@@ -263,26 +265,62 @@ void replace_products(const std::shared_ptr<ov::Model>& model, const std::shared
             if (c.taken || c.matmul->input_value(0) != x || (c.part.weights.kind == U4) != four_bits) continue;
             outputs.push_back(c.output);
             matmuls += c.part.times ? 2 : 1;
-            description.parts.push_back(c.part);
+            link.parts.push_back(c.part);
             c.taken = true;
         }
         ov::OutputVector inputs{x};
         // Unless somebody else needs the normalized rows as well.
         if (x.get_target_inputs().size() == matmuls) {
-            if (const auto norm = norm_before(x, description.parts[0].weights.k, *source)) {
+            if (const auto norm = norm_before(x, link.parts[0].weights.k, *source)) {
                 inputs[0] = norm->first;
-                description.norm = norm->second;
+                link.norm = norm->second;
             }
         }
-        if (outputs.size() == 1)
-            if (const auto residual = take_residual(description.parts[0], outputs[0])) inputs.push_back(*residual);
-        description.heads = heads_of(inputs[0]);
-        const auto loaded = Loaded::of(source, description);
-        const auto op = std::make_shared<CompressedMatMul>(inputs, std::move(description), loaded);
+        link.rows = {Place::INPUT, 0};
+        if (outputs.size() == 1) {
+            if (const auto residual = take_residual(link.parts[0], outputs[0])) {
+                inputs.push_back(*residual);
+                link.plus = {Place::INPUT, 1};
+            }
+        }
+        const auto loaded = Loaded::of(source, link);
+        Chain chain{{std::move(link)}, {}, heads_of(inputs[0])};
+        for (size_t j = 0; j < outputs.size(); ++j) chain.outputs.push_back({0, j});
+        const auto op = std::make_shared<CompressedMatMul>(inputs, std::move(chain), source, CompressedMatMul::Links{loaded});
         op->set_friendly_name(outputs[0].get_node()->get_friendly_name());
         for (size_t j = 0; j < outputs.size(); ++j) outputs[j].replace(op->output(j));
     }
     model->validate_nodes_and_infer_types();
+}
+
+// Makes an operation one with the next whose rows come from it: from an attention's result to the next attention's query, key
+// and value there is one. Nodes that were replaced before must be gone: they would count as readers.
+void join_chains(ov::Model& model) {
+    std::unordered_map<const ov::Node*, size_t> order;
+    for (const auto& node : model.get_ordered_ops()) order.emplace(node.get(), order.size());
+    for (const auto& node : model.get_ordered_ops()) {
+        const auto next = ov::as_type_ptr<CompressedMatMul>(node);
+        if (!next) continue;
+        const auto first = ov::as_type_ptr<CompressedMatMul>(next->get_input_node_shared_ptr(0));
+        if (!first) continue;
+        // What else it reads must be there before the first one: it does not depend on it.
+        const auto inputs = next->input_values();
+        const auto is_there = [&](const auto& i) { return i.get_node() == first.get() || order.at(i.get_node()) < order.at(first.get()); };
+        if (!std::all_of(inputs.begin(), inputs.end(), is_there)) continue;
+        const auto both = first->followed_by(*next);
+        both->set_friendly_name(first->get_friendly_name());
+        order.emplace(both.get(), order.at(first.get()));
+        size_t at = 0;
+        const auto becomes = [&](ov::Output<ov::Node> output, ov::Output<ov::Node> instead) {
+            for (auto reader : output.get_target_inputs())
+                if (reader.get_node() != next.get()) reader.replace_source_output(instead);
+            instead.get_tensor().add_names(output.get_names());
+        };
+        for (size_t i = 0; i < first->get_output_size(); ++i)
+            if (first->is_read_beside(i, *next)) becomes(first->output(i), both->output(at++));
+        for (const auto& output : next->outputs()) becomes(output, both->output(at++));
+    }
+    model.validate_nodes_and_infer_types();
 }
 
 }  // namespace

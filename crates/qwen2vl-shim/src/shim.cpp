@@ -185,7 +185,10 @@ SHIM_API void* q2v_compile(void* core, const ShimOptions* options, ShimCompiled*
                 ov::pass::SDPAToPagedAttention(false, false, false, false).run_on_model(model);
                 gather_before_logits(model);
             }
-            if (options->kernels) replace_products(model, source);
+            if (options->kernels) {
+                replace_products(model, source);
+                join_chains(*model);
+            }
             owned->compiled = ov_core.compile_model(model, options->device, properties);
         }
         about->products = source->products;
