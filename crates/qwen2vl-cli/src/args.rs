@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use qwen2vl_pipeline::ImageSize;
+use qwen2vl_pipeline::{ImageSize, RequestOptions};
 
 mod boxes;
 mod bulk;
@@ -188,6 +188,15 @@ pub struct PromptArgs {
     /// Put the question before its images: a long one about many images is then computed once for all
     #[arg(long, conflicts_with_all = ["raw", "messages"], env = "QWEN2VL_TEXT_FIRST")]
     pub text_first: bool,
+}
+
+impl PromptArgs {
+    /// Puts what is no part of the prompt itself into options.
+    pub fn fill(&self, options: &mut RequestOptions) {
+        options.add_vision_id = Some(self.add_vision_id);
+        options.text_first = Some(self.text_first);
+        options.strict_prompt = Some(self.strict_prompt);
+    }
 }
 
 #[derive(Debug, Args)]

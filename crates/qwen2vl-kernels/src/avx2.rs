@@ -112,8 +112,7 @@ pub(crate) unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
         for group in i * groups..(i + 1) * groups {
             let mut sums = [[_mm256_setzero_si256(); 2]; T];
             // Eight products of 4 bits by 8, twice, fit 16 bits; those of 8 bits are added up in 32.
-            let steps = GROUP * bytes / 4;
-            for first in (0..steps).step_by(UNROLLED) {
+            for first in (0..GROUP * bytes / 4).step_by(UNROLLED) {
                 for step in first..first + UNROLLED {
                     // SAFETY: the caller vouches for the pointers.
                     unsafe {

@@ -18,9 +18,7 @@ pub type Names = Vec<(Value, String)>;
 /// The options of all requests, and the limits among them.
 pub fn options(args: &BulkArgs, package: &ModelPackage) -> (RequestOptions, Limits) {
     let mut options = RequestOptions::default();
-    options.add_vision_id = Some(args.prompt.add_vision_id);
-    options.text_first = Some(args.prompt.text_first);
-    options.strict_prompt = Some(args.prompt.strict_prompt);
+    args.prompt.fill(&mut options);
     options.video = args.video.options();
     let max_pixels = package.preprocess.pixel_limits.max_pixels;
     let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);

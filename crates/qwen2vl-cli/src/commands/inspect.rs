@@ -21,9 +21,7 @@ pub fn run(args: &InspectArgs) -> Result<u8> {
     let prompt = Prompt::read(&args.prompt)?.animations_as_videos(args.video.animations_as_videos);
     let processor = model::processor(&args.model, args.pdf.dpi)?;
     let mut options = RequestOptions::default();
-    options.add_vision_id = Some(args.prompt.add_vision_id);
-    options.text_first = Some(args.prompt.text_first);
-    options.strict_prompt = Some(args.prompt.strict_prompt);
+    args.prompt.fill(&mut options);
     options.video = args.video.options();
     let max_pixels = processor.model_pixel_limits().max_pixels;
     let limits = Limits::apply(&args.limits, &args.model.engine.device, max_pixels, &mut options);

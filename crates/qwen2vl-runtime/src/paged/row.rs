@@ -179,10 +179,10 @@ impl Row {
         end.saturating_sub(self.computed).min(block_tokens - 1)
     }
 
-    /// Whether others may take over what its first `len` tokens left, if these do not end a block: what a token behind the prompt
-    /// leaves is not to the bit what the same token leaves in a prompt.
-    pub(crate) fn is_prompt(&self, len: usize) -> bool {
-        len <= self.prompt_len
+    /// Whether others may take over what its first `len` tokens left: where these end a block, or are of the prompt. What a token
+    /// behind it leaves is not to the bit what the same token leaves in a prompt.
+    pub(crate) fn gives(&self, len: usize, block_tokens: usize) -> bool {
+        len <= self.prompt_len || len.is_multiple_of(block_tokens)
     }
 
     /// The same row once more.

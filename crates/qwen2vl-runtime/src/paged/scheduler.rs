@@ -254,13 +254,12 @@ impl Scheduler {
         planned: &BTreeSet<SessionId>,
         plan: &mut Plan,
     ) -> usize {
-        self.find_prefix(id, row);
-        let begun = self.beginning(id, row);
-        if self.sessions[&id].rows[row].piece(most) == 0 || self.computed_by_another(id, row, begun) {
-            return 0;
+        let shares = self.limits.max_kept > 0;
+        if shares {
+            self.find_prefix(id, row);
         }
-        if begun > 0 {
-            self.take_over(id, row, begun);
+        if self.sessions[&id].rows[row].piece(most) == 0 || (shares && !self.begin_block(id, row)) {
+            return 0;
         }
         let piece = self.sessions[&id].rows[row].piece(most);
         let room = self.make_room(id, row, piece, planned);
@@ -355,7 +354,7 @@ impl Scheduler {
             let before_step = row.computed;
             row.computed += part.tokens;
             for len in before_step + 1..=row.computed {
-                if self.limits.max_kept > 0 && (row.is_prompt(len) || len.is_multiple_of(size)) {
+                if self.limits.max_kept > 0 && row.gives(len, size) {
                     let (last, hash) = (len - 1, row.hash(len));
                     self.pool.publish(row.blocks[last / size], last % size + 1, hash);
                 }

@@ -13,8 +13,7 @@ fn nodes_of(status: &str, folder: &Path) -> Option<usize> {
     let allowed = cpus(status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?)?;
     let lists = fs::read_dir(folder).ok()?.filter_map(|entry| {
         let entry = entry.ok()?;
-        let number = entry.file_name().to_str()?.strip_prefix("node")?.parse::<u32>();
-        number.ok()?;
+        entry.file_name().to_str()?.strip_prefix("node")?.parse::<u32>().ok()?;
         cpus(&fs::read_to_string(entry.path().join("cpulist")).ok()?)
     });
     Some(lists.filter(|list| !list.is_disjoint(&allowed)).count())
