@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::process::Command;
 
 use image::RgbImage;
-use qwen2vl_pipeline::{Annotator, CancelToken, ImageSize, OnExceed, Request, RequestOptions};
+use qwen2vl_pipeline::{Annotator, CancelToken, ImageSize, OnExceed, Request};
 use qwen2vl_testkit::demo_model_dir;
 
 use crate::set::{SET, has_openvino, package};
@@ -72,14 +72,17 @@ fn a_memory_limit_gives_images_fewer_pixels_or_refuses() {
     if !has_openvino() {
         return;
     }
-    let size = ImageSize { height: 400, width: 480 };
-    let pixels = RgbImage::from_fn(480, 400, |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 90]));
+    // Large enough that encoding it takes more than answering.
+    let size = ImageSize { height: 1200, width: 1440 };
+    let pixels = RgbImage::from_fn(1440, 1200, |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 90]));
     let mut png = std::io::Cursor::new(Vec::new());
     pixels.write_to(&mut png, image::ImageFormat::Png).unwrap();
-    let request = Request::question("What is in the picture?").image(png.into_inner());
+    let mut request = Request::question("What is in the picture?").image(png.into_inner());
+    request.options.max_pixels = Some(12_845_056);
+    let options = request.options.clone();
     let builder = || Annotator::builder().package(package(&demo_model_dir()));
-    let whole = builder().build().unwrap();
-    let plan = |annotator: &Annotator| annotator.processor().plan(size, &RequestOptions::default());
+    let whole = builder().memory_limit(1 << 40, OnExceed::Refuse).build().unwrap();
+    let plan = |annotator: &Annotator| annotator.processor().plan(size, &options);
     let needed = plan(&whole).unwrap().peak_bytes;
     let limit = needed - (4 << 20);
 

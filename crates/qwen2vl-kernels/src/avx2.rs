@@ -7,7 +7,7 @@ mod values;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-pub(crate) use columns::{columns_of_4_bits, columns_of_halves};
+pub(crate) use columns::{columns_of_4_halves, columns_of_8_halves, columns_of_16_nibbles};
 pub(crate) use few::few;
 pub(crate) use values::{finish, normalize, quantize};
 

@@ -100,7 +100,7 @@ pub(crate) fn multiply(
         .iter_mut()
         .map(|product| {
             let factors = factors(product);
-            let Product { weights, bias, beta, times, plus, ref mut out } = *product;
+            let Product { weights, bias, beta, times, plus, ref mut out, .. } = *product;
             // Enough shares that a slow core does not keep the others waiting, none too small.
             let row_bytes = weights.kind.bytes(weights.k);
             let least = SHARE_BYTES.div_ceil(row_bytes * PANEL * m.min(8));
@@ -120,6 +120,11 @@ pub(crate) fn multiply(
             i -= job.shares;
         }
     });
+    for product in products {
+        if let Some(rotation) = product.rotation {
+            rotation.rotate(product.out, product.weights.n, pool);
+        }
+    }
 }
 
 fn quantize(of: Rows<'_>, activations: &mut Activations, pool: &Pool) {

@@ -14,11 +14,13 @@ mod multiply;
 mod panel;
 mod pool;
 mod product;
+mod rotation;
 mod weights;
 
 pub use multiply::{Scratch, free_rows, is_supported, multiply};
 pub use pool::Pool;
 pub use product::{Product, RmsNorm, Rows};
+pub use rotation::Rotation;
 pub use weights::{Kind, Weights, WeightsError};
 
 /// Activations that are quantized together, and whose products are added up as integers.

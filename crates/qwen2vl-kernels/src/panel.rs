@@ -18,8 +18,9 @@ pub(crate) const LINE: usize = 64;
 /// Bytes between scales that are read and those fetched meanwhile.
 const SCALES_AHEAD: usize = 128;
 
-/// Groups whose scales are read at once.
-const AT_ONCE: usize = 8;
+/// Groups whose scales are read at once, and groups whose zero points are.
+const HALVES: usize = 8;
+const NIBBLES: usize = 16;
 
 /// Rows of weights of a panel: `first`, and every `step`th row behind it.
 #[derive(Debug, Clone, Copy)]
@@ -116,34 +117,43 @@ impl Scales {
         }
     }
 
-    /// Those of whole panels of 4 bits, unless they are the last ones; all groups count.
+    /// Those of whole panels of 4 bits, unless they are the last ones; all groups count, and rows begin with a byte of their own.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     fn read_fast(&mut self, weights: &Weights<'_>, rows: PanelRows, groups: usize) -> bool {
-        // Eight bytes are read where a group's zero point lies.
-        let end = rows.row(PANEL) * groups + groups + 2 * AT_ONCE;
+        // So many are read at a time, at the last row as well.
+        let end = rows.row(PANEL) * groups + groups.next_multiple_of(NIBBLES);
         let (Kind::U4, Some(points), PANEL) = (weights.kind, weights.zero_points, rows.n) else {
             return false;
         };
-        if groups < AT_ONCE || end * 2 > weights.scales.len() {
+        if groups < HALVES || !groups.is_multiple_of(2) || end * 2 > weights.scales.len() {
             return false;
         }
         let (first, stride) = (rows.first * groups, rows.step * groups);
+        let (scales, points) = (weights.scales[first * 2..].as_ptr(), points[first / 2..].as_ptr());
         for row in 0..PANEL {
-            let at = first + row * stride;
-            avx2::fetch_line(weights.scales.as_ptr().wrapping_add(at * 2 + SCALES_AHEAD));
-            avx2::fetch_line(points.as_ptr().wrapping_add(at / 2 + SCALES_AHEAD));
+            avx2::fetch_line(scales.wrapping_add(row * stride * 2 + SCALES_AHEAD));
+            avx2::fetch_line(points.wrapping_add(row * stride / 2 + SCALES_AHEAD));
         }
-        for column in (0..groups).step_by(AT_ONCE) {
-            // Where less is left, some are read again.
-            let column = column.min(groups - AT_ONCE);
-            // SAFETY: the last row's next 16 groups are there.
-            unsafe {
-                let scales = weights.scales.as_ptr().add((first + column) * 2);
-                let scales = avx2::columns_of_halves(scales, stride * 2);
-                let zeros = avx2::columns_of_4_bits(points.as_ptr(), first + column, stride);
-                self.scales[column..][..AT_ONCE].copy_from_slice(&scales);
-                self.zeros[column..][..AT_ONCE].copy_from_slice(&zeros);
+        self.zeros.resize(groups.next_multiple_of(NIBBLES), [0; PANEL]);
+        let (to_scales, to_zeros) = (self.scales.as_mut_ptr(), self.zeros.as_mut_ptr());
+        // SAFETY: all rows have so many groups, the last one those behind it as well, and there is room for them.
+        unsafe {
+            for column in (0..groups).step_by(HALVES) {
+                match groups - column {
+                    1..=4 => {
+                        let column = groups - 4;
+                        avx2::columns_of_4_halves(scales.add(column * 2), stride * 2, to_scales.add(column));
+                    }
+                    left => {
+                        // Where less is left, some are read again.
+                        let column = if left < HALVES { groups - HALVES } else { column };
+                        avx2::columns_of_8_halves(scales.add(column * 2), stride * 2, to_scales.add(column));
+                    }
+                }
+            }
+            for column in (0..groups).step_by(NIBBLES) {
+                avx2::columns_of_16_nibbles(points.add(column / 2), stride / 2, to_zeros.add(column));
             }
         }
         true

@@ -1,5 +1,6 @@
 //! What is asked for: rows, products of them, and what is done around the products.
 
+use crate::rotation::Rotation;
 use crate::weights::Weights;
 
 /// Rows that are multiplied, and what is done to them before.
@@ -21,7 +22,7 @@ pub struct RmsNorm<'a> {
 }
 
 /// A product of rows with weights, and what is done with its results: `out [m, n] = f(x [m, k] * weightsᵀ + bias)`, times `x *
-/// timesᵀ`, plus `plus [m, n]`; what is `None` is left out.
+/// timesᵀ`, plus `plus [m, n]`, rotated; what is `None` is left out.
 #[derive(Debug)]
 pub struct Product<'a> {
     /// `[n, k]`.
@@ -32,8 +33,10 @@ pub struct Product<'a> {
     pub beta: Option<f32>,
     /// Weights of the same shape and kind, whose product the result is multiplied with, as in a gated MLP.
     pub times: Option<&'a Weights<'a>>,
-    /// Added at the end, `[m, n]`: a residual stream.
+    /// Added behind it, `[m, n]`: a residual stream.
     pub plus: Option<&'a [f32]>,
+    /// What is done at the end.
+    pub rotation: Option<Rotation<'a>>,
     /// `[m, n]`.
     pub out: &'a mut [f32],
 }
@@ -41,7 +44,7 @@ pub struct Product<'a> {
 impl<'a> Product<'a> {
     /// The product alone.
     pub fn new(weights: &'a Weights<'a>, out: &'a mut [f32]) -> Self {
-        Self { weights, bias: None, beta: None, times: None, plus: None, out }
+        Self { weights, bias: None, beta: None, times: None, plus: None, rotation: None, out }
     }
 
     /// Whether its lengths fit `m` rows, and its weights those that the rows were quantized for.
@@ -52,6 +55,7 @@ impl<'a> Product<'a> {
         });
         let bias = self.bias.is_none_or(|bias| bias.len() == self.weights.n);
         let plus = self.plus.is_none_or(|plus| plus.len() == self.out.len());
-        self.out.len() == m * self.weights.n && same(self.weights) && times && bias && plus
+        let rotation = self.rotation.is_none_or(|rotation| rotation.fits(m, self.weights.n));
+        self.out.len() == m * self.weights.n && same(self.weights) && times && bias && plus && rotation
     }
 }

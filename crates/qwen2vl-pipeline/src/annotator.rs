@@ -124,10 +124,11 @@ impl AnnotatorBuilder {
     /// The most memory of the process that a request's plan may come to, the model included, and what becomes of requests
     /// above; none if not set. Plans are those of single requests: what caches keep and what other requests take at the same
     /// time comes on top, see [`AnnotatorBuilder::kv_cache_bytes`], [`AnnotatorBuilder::vision_cache`] and
-    /// [`AnnotatorBuilder::concurrency`].
+    /// [`AnnotatorBuilder::concurrency`]. With a limit the engine runs with [`EngineOptions::low_memory`].
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64, on_exceed: OnExceed) -> Self {
         self.memory_limit = Some((bytes, on_exceed));
+        self.engine.low_memory = true;
         self
     }
 

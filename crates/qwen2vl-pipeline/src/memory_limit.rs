@@ -92,6 +92,7 @@ impl Processor {
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64, on_exceed: OnExceed) -> Self {
         self.memory_limit = Some(MemoryLimit { bytes, on_exceed });
+        self.weights.low_memory = true;
         self
     }
 

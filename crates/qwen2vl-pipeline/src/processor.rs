@@ -24,7 +24,7 @@ pub struct Processor {
     pub(crate) template: ChatTemplate,
     pub(crate) decode: DecodeOptions,
     /// As the engine will use them.
-    weights: WeightBytes,
+    pub(crate) weights: WeightBytes,
     pub(crate) memory_limit: Option<MemoryLimit>,
     tokenizer: Arc<Tokenizer>,
 }

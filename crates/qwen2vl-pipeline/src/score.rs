@@ -295,11 +295,15 @@ impl ScoreRow {
 
 #[cfg(test)]
 mod tests {
+    use qwen2vl_runtime::Phase;
+
     use super::*;
 
     #[test]
     fn labels_take_fewer_rows_where_memory_is_short() {
-        let plan = MemoryPlan { model_bytes: 5000, vision_bytes: 10, language_bytes: 90, row_bytes: 100 };
+        let work = |work| Phase { weights: 2000, work };
+        let (vision, language) = (work(10), work(90));
+        let plan = MemoryPlan { base_bytes: 1000, vision, language, row_bytes: 100, in_turn: false };
         for (labels, available, want) in [
             (20, None, Some(20)),
             (1000, None, Some(32)),

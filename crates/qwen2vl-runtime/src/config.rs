@@ -131,6 +131,10 @@ pub struct EngineOptions {
     /// The most prompt tokens computed in one step. Longer prompts go through in pieces, which bounds the memory that
     /// the attention mask of a prefill needs; at least 1. Prompts of more than 4,096 tokens use smaller pieces.
     pub prefill_chunk_tokens: usize,
+    /// Whether vision tower and language model have memory one after the other, their weights included, where these are used in
+    /// place ([`EngineOptions::has_kernels`]): an image takes some hundredths of a second longer. It is always so around images
+    /// and frames of 4,096 patches and more.
+    pub low_memory: bool,
 }
 
 impl EngineOptions {
@@ -155,6 +159,7 @@ impl Default for EngineOptions {
             kv_cache_bytes: 1 << 30,
             prefix_cache_bytes: 256 << 20,
             prefill_chunk_tokens: 1024,
+            low_memory: false,
         }
     }
 }

@@ -52,7 +52,7 @@ impl Engine {
         let turns = Arc::new(Turns::default());
         let (language, vision) =
             LanguageModel::load(&mut native, files, config, options, &turns, |native| {
-                VisionEncoder::load(native, files, config, options.precision, &turns)
+                VisionEncoder::load(native, files, config, options, &turns)
             })?;
         tracing::debug!("models compiled in {:.1} s", started.elapsed().as_secs_f64());
         Ok(Self { vision, language, config: config.clone(), turns, _native: std::sync::Mutex::new(native) })
@@ -75,6 +75,7 @@ impl Engine {
     ///
     /// [`Error::PixelValues`] if values and grid do not fit, [`Error::OpenVino`] when inference fails.
     pub fn encode_vision(&self, pixel_values: &[f32], grid: GridThw) -> Result<VisionEmbeddings, Error> {
+        self.make_room(grid);
         self.vision.encode(pixel_values, grid)
     }
 
@@ -90,7 +91,15 @@ impl Engine {
         grid: GridThw,
         fill: impl FnMut(&mut [f32]) -> Result<(), E>,
     ) -> Result<VisionEmbeddings, E> {
+        self.make_room(grid);
         self.vision.encode_slices(grid, fill)
+    }
+
+    /// What the language model answers with need not lie in memory beside what a large image takes.
+    fn make_room(&self, grid: GridThw) {
+        if self.vision.gives_back(grid) {
+            self.language.release_weights();
+        }
     }
 
     /// Starts a conversation with an empty KV cache, for callers with a loop of their own.
@@ -105,7 +114,7 @@ impl Engine {
     /// Whether conversations of several threads run in the same steps. Where they do not, each is as fast as if it were
     /// alone only when it is.
     pub fn shares_steps(&self) -> bool {
-        matches!(self.language, LanguageModel::Paged(_))
+        matches!(self.language, LanguageModel::Paged(..))
     }
 
     /// As long as what is returned lives, images are encoded before the language model takes its next step: best for many
@@ -117,7 +126,7 @@ impl Engine {
     /// What the engine did since it was loaded.
     pub fn stats(&self) -> EngineStats {
         match &self.language {
-            LanguageModel::Paged(engine) => engine.stats(),
+            LanguageModel::Paged(engine, _) => engine.stats(),
             LanguageModel::Stateful(_) => EngineStats::default(),
         }
     }

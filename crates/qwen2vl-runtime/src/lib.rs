@@ -32,7 +32,7 @@ pub use generation_config::{EarlyStopping, GenerationConfig};
 pub use logits::{Logprobs, TokenLogprob};
 pub use model::{Constraint, LanguageSession, Prompt};
 pub use paged::{Bulk, EngineStats};
-pub use plan::{MemoryPlan, WeightBytes, available_memory_bytes};
+pub use plan::{MemoryPlan, Phase, WeightBytes, available_memory_bytes};
 pub use sampler::Sampler;
 pub use score::{LabelScore, LabelScores, ScoreOptions, score};
 pub use sequences::generate_all;

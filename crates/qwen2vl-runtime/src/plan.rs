@@ -8,6 +8,7 @@ use std::path::Path;
 
 use qwen2vl_types::GridThw;
 
+use crate::vision::is_large;
 use crate::{EngineKind, EngineOptions, KvCachePrecision, ModelConfig, ModelFiles, Precision, TextConfig};
 
 const F32: u64 = 4;
@@ -15,7 +16,7 @@ const F32: u64 = 4;
 /// Rows of a vision block's width that are held at once, for each patch: residual, q, k, v, the MLP's four and their copies;
 /// with OpenVINO's products in half precision, with our own, which leave less between operations, in f32.
 const VISION_ROWS: u64 = 18;
-const VISION_ROWS_IN_PLACE: u64 = 19;
+const VISION_ROWS_IN_PLACE: u64 = 15;
 
 /// Bytes for each pair of a token of a prefill's piece and a token before it, by the stateful engine: the causal mask in
 /// the forms that the graph builds it in, and attention scores. The paged one has none.
@@ -52,6 +53,8 @@ pub struct WeightBytes {
     /// [`crate::Precision::Fast`]. Then only what is used is in memory: of the table next to nothing, of the vision tower nothing
     /// without an image. Otherwise OpenVINO packs a copy of all.
     pub in_place: bool,
+    /// As [`EngineOptions::low_memory`].
+    pub low_memory: bool,
     /// How keys and values are kept beside them; [`KvCachePrecision::Auto`] is 8 bits with weights in place, else 16.
     pub kv_cache: KvCachePrecision,
 }
@@ -68,6 +71,7 @@ impl WeightBytes {
             vision: size(&files.vision_embeddings).saturating_add(size(&files.vision_embeddings_merger)),
             text_embeddings: size(&files.text_embeddings),
             in_place: compressed && options.has_kernels(),
+            low_memory: options.low_memory,
             kv_cache: match (options.engine, options.kv_cache_precision, options.precision) {
                 (EngineKind::Stateful, ..) => KvCachePrecision::Auto,
                 (_, KvCachePrecision::Auto, Precision::F32) => KvCachePrecision::F32,
@@ -89,14 +93,32 @@ fn parameters(text: &TextConfig, vocab_size: usize) -> u64 {
 /// Peak memory of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The loaded model: weights, in the layout that OpenVINO packs them into, and the process itself.
-    pub model_bytes: u64,
-    /// The encoded image while it is prepared: pixels, `pixel_values`, vision activations.
-    pub vision_bytes: u64,
+    /// The process itself, and what of the loaded model belongs to neither phase.
+    pub base_bytes: u64,
+    /// Encoding the largest image or frame: pixels, `pixel_values`, vision activations. Nothing without one.
+    pub vision: Phase,
     /// The conversation: KV cache, embeddings and one piece of the prefill.
-    pub language_bytes: u64,
+    pub language: Phase,
     /// What each further row of the conversation takes, beams and labels: a KV cache and logits of its own.
     pub row_bytes: u64,
+    /// Whether the phases have their memory one after the other, as around a large image. Otherwise the first one's is not given
+    /// back to the system at once.
+    pub in_turn: bool,
+}
+
+/// What a part of the work takes, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phase {
+    /// Weights, where they are mapped or in the layout that OpenVINO packs them into.
+    pub weights: u64,
+    /// Everything else.
+    pub work: u64,
+}
+
+impl Phase {
+    fn bytes(self) -> u64 {
+        self.weights.saturating_add(self.work)
+    }
 }
 
 impl MemoryPlan {
@@ -110,8 +132,6 @@ impl MemoryPlan {
         max_new_tokens: usize,
         prefill_chunk_tokens: usize,
     ) -> Self {
-        let vision_rows = if weights.in_place { VISION_ROWS_IN_PLACE } else { VISION_ROWS };
-        let vision_bytes = grid.map_or(0, |grid| vision_bytes(config, grid, vision_rows));
         let most = config.max_position_embeddings as u64;
         let tokens = (prompt_tokens.saturating_add(max_new_tokens) as u64).min(most);
         let text = &config.text;
@@ -140,15 +160,22 @@ impl MemoryPlan {
         let embeddings = (prompt_tokens as u64).saturating_mul(text.hidden_size as u64 * F32);
         // Blocks of the prompt are shared by all rows.
         let own_tokens = if weights.in_place { max_new_tokens as u64 } else { tokens };
+        let (base_bytes, vision_weights, language_weights) = loaded(config, weights);
+        let work = kv_cache(tokens)
+            .saturating_add(activations)
+            .saturating_add(mask)
+            .saturating_add(embeddings)
+            .saturating_add(logits);
         Self {
-            model_bytes: model_bytes(config, weights, grid.is_some()),
-            vision_bytes,
+            base_bytes,
+            // Packed copies are there from the start.
+            vision: Phase {
+                weights: if weights.in_place && grid.is_none() { 0 } else { vision_weights },
+                work: grid.map_or(0, |grid| vision_bytes(config, grid, weights.in_place)),
+            },
+            language: Phase { weights: language_weights, work },
             row_bytes: kv_cache(own_tokens.min(most)).saturating_add(logits),
-            language_bytes: kv_cache(tokens)
-                .saturating_add(activations)
-                .saturating_add(mask)
-                .saturating_add(embeddings)
-                .saturating_add(logits),
+            in_turn: weights.in_place && grid.is_some_and(|grid| weights.low_memory || is_large(grid)),
         }
     }
 
@@ -156,35 +183,37 @@ impl MemoryPlan {
     #[must_use]
     pub fn with_rows(self, rows: usize) -> Self {
         let further = self.row_bytes.saturating_mul(rows.saturating_sub(1) as u64);
-        Self { language_bytes: self.language_bytes.saturating_add(further), ..self }
+        let work = self.language.work.saturating_add(further);
+        Self { language: Phase { work, ..self.language }, ..self }
     }
 
-    /// The peak: the model and both phases. They follow each other, but the first one's memory is not given back to
-    /// the system at once, and pixel values live until the answer ends.
+    /// The peak of the process.
     pub fn peak_bytes(&self) -> u64 {
-        self.model_bytes.saturating_add(self.request_bytes())
+        self.base_bytes.saturating_add(self.together(self.vision.bytes(), self.language.bytes()))
     }
 
     /// What the request needs beyond the loaded model.
     pub fn request_bytes(&self) -> u64 {
-        self.vision_bytes.saturating_add(self.language_bytes)
+        self.together(self.vision.work, self.language.work)
+    }
+
+    fn together(&self, vision: u64, language: u64) -> u64 {
+        if self.in_turn { vision.max(language) } else { vision.saturating_add(language) }
     }
 }
 
-fn model_bytes(config: &ModelConfig, weights: &WeightBytes, with_image: bool) -> u64 {
+/// What a loaded model takes beside the weights of the vision tower and the language model, and these.
+fn loaded(config: &ModelConfig, weights: &WeightBytes) -> (u64, u64, u64) {
     if !weights.in_place {
-        let all = weights.language.saturating_add(weights.vision).saturating_add(weights.text_embeddings);
-        return BASE_BYTES.saturating_add(all.saturating_mul(2));
+        let base = BASE_BYTES.saturating_add(weights.text_embeddings.saturating_mul(2));
+        return (base, weights.vision.saturating_mul(2), weights.language.saturating_mul(2));
     }
     let layers = (config.text.num_hidden_layers + config.vision.depth) as u64;
-    let vision = if with_image { weights.vision } else { 0 };
-    BASE_BYTES_IN_PLACE
-        .saturating_add(layers.saturating_mul(LAYER_BYTES))
-        .saturating_add(weights.language)
-        .saturating_add(vision)
+    (BASE_BYTES_IN_PLACE.saturating_add(layers.saturating_mul(LAYER_BYTES)), weights.vision, weights.language)
 }
 
-fn vision_bytes(config: &ModelConfig, grid: GridThw, rows: u64) -> u64 {
+fn vision_bytes(config: &ModelConfig, grid: GridThw, in_place: bool) -> u64 {
+    let rows = if in_place { VISION_ROWS_IN_PLACE } else { VISION_ROWS };
     let pixels = (grid.n_patches() as u64).saturating_mul(config.geometry.patch_len() as u64 * F32);
     let frame_patches = u64::from(grid.h) * u64::from(grid.w);
     let width = config.vision.hidden_size as u64;
@@ -239,15 +268,17 @@ mod tests {
     /// The 2B's.
     fn weights(in_place: bool) -> WeightBytes {
         let (language, vision, text_embeddings) = (914_527_489, 665_511_648, 233_677_572);
-        WeightBytes { language, vision, text_embeddings, in_place, kv_cache: KvCachePrecision::Auto }
+        WeightBytes { language, vision, text_embeddings, in_place, ..WeightBytes::default() }
     }
 
     #[test]
     fn more_pixels_and_more_tokens_never_need_less() {
         for in_place in [false, true] {
+            // Without it, large images alone have memory in turn.
+            let weights = WeightBytes { low_memory: true, ..weights(in_place) };
             let plan = |side: u32, text: usize| {
                 let grid = GridThw { t: 1, h: side, w: side };
-                MemoryPlan::new(&config(), &weights(in_place), Some(grid), grid.n_tokens(2) + text, 128, 1024)
+                MemoryPlan::new(&config(), &weights, Some(grid), grid.n_tokens(2) + text, 128, 1024)
                     .peak_bytes()
             };
             assert!(
@@ -262,11 +293,13 @@ mod tests {
     fn a_2b_in_place_is_planned_as_it_was_measured() {
         let grid = |h, w| Some(GridThw { t: 1, h, w });
         let cases = [
-            (None, 22, 1156),
-            (None, 6019, 1382),
-            (grid(32, 32), 281, 1940),
+            (None, 21, 1154),
+            (None, 6020, 1401),
+            (grid(32, 32), 279, 1929),
             (grid(32, 32), 2085, 2082),
-            (grid(78, 138), 2716, 3012),
+            (grid(64, 64), 1047, 1351),
+            (grid(78, 138), 2714, 1780),
+            (grid(142, 142), 5064, 2415),
         ];
         for (grid, tokens, measured) in cases {
             let plan = MemoryPlan::new(&config(), &weights(true), grid, tokens, 16, 1024).peak_bytes() >> 20;
@@ -308,7 +341,7 @@ mod tests {
         use KvCachePrecision::{Auto, F16, F32, U4, U8};
         let bytes = |kv_cache, in_place| {
             let weights = WeightBytes { kv_cache, ..weights(in_place) };
-            MemoryPlan::new(&config(), &weights, None, 6000, 16, 1024).language_bytes
+            MemoryPlan::new(&config(), &weights, None, 6000, 16, 1024).language.work
         };
         assert_eq!((bytes(Auto, true), bytes(Auto, false)), (bytes(U8, true), bytes(F16, false)));
         let all = [U4, U8, F16, F32].map(|kv_cache| bytes(kv_cache, true));
@@ -328,10 +361,32 @@ mod tests {
     }
 
     #[test]
+    fn the_larger_phase_counts_where_memory_is_had_in_turn() {
+        let plan = |side: u32, low_memory, in_place| {
+            let weights = WeightBytes { low_memory, ..weights(in_place) };
+            let grid = GridThw { t: 1, h: side, w: side };
+            MemoryPlan::new(&config(), &weights, Some(grid), 1000, 128, 1024)
+        };
+        let sides = [(62, false), (64, true)];
+        for (side, large) in sides {
+            assert!(plan(side, false, true).in_turn == large && plan(side, true, true).in_turn);
+            assert!(!plan(side, true, false).in_turn, "packed copies stay");
+        }
+        let (together, in_turn) = (plan(62, false, true), plan(62, true, true));
+        let largest = (in_turn.vision.bytes()).max(in_turn.language.bytes());
+        assert_eq!(in_turn.peak_bytes(), in_turn.base_bytes + largest);
+        assert_eq!(
+            together.peak_bytes() - in_turn.peak_bytes(),
+            in_turn.vision.bytes().min(in_turn.language.bytes())
+        );
+        assert_eq!(in_turn.request_bytes(), in_turn.vision.work.max(in_turn.language.work));
+    }
+
+    #[test]
     fn memory_grows_with_patches_not_with_their_square() {
         let bytes = |h: u32| {
             let grid = GridThw { t: 1, h, w: 248 };
-            MemoryPlan::new(&config(), &WeightBytes::default(), Some(grid), 100, 1, 1024).vision_bytes
+            MemoryPlan::new(&config(), &WeightBytes::default(), Some(grid), 100, 1, 1024).vision.work
         };
         assert_eq!(bytes(200), 2 * bytes(100));
     }

@@ -8,10 +8,14 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-const SOURCES: [(&str, &str); 3] = [
+const SOURCES: [(&str, &str); 7] = [
     ("shim.cpp", include_str!("shim.cpp")),
     ("products.hpp", include_str!("products.hpp")),
+    ("weights.hpp", include_str!("weights.hpp")),
+    ("patterns.hpp", include_str!("patterns.hpp")),
     ("compressed_matmul.hpp", include_str!("compressed_matmul.hpp")),
+    ("chain.hpp", include_str!("chain.hpp")),
+    ("kernels.hpp", include_str!("kernels.hpp")),
 ];
 
 /// Where the headers lie, seen from the library's folder: a wheel, an archive, a system package.

@@ -1,5 +1,4 @@
-// The operation that computes products of compressed weights, one after the other, by the caller's kernels. It holds where in the model's file its
-// numbers lie, so that a compiled model that is kept on disk has none of them.
+// The operation that computes products of compressed weights, one after the other, by the caller's kernels.
 
 #pragma once
 
@@ -9,188 +8,25 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include <openvino/core/op_extension.hpp>
+#include <openvino/op/constant.hpp>
 #include <openvino/op/op.hpp>
+#include <openvino/op/parameter.hpp>
 #include <openvino/openvino.hpp>
 
+#include "chain.hpp"
+#include "kernels.hpp"
+
+// Exported by OpenVINO's library, but in no header; null where a version has none.
+namespace ov {
+__attribute__((weak)) void disable_conversion(const std::shared_ptr<Node>& node, const element::Type& to);
+}
+
 namespace {
-
-// Weights of a matrix product, row-major `[n, k]`, each group of `group` values along k with a scale and maybe a zero point.
-struct Weights {
-    const void* data;
-    const void* scales;
-    const void* zero_points;
-    uint64_t n, k, group;
-    uint32_t kind;
-};
-
-enum Kind : uint32_t { U4 = 0, U8 = 1, I8 = 2 };
-
-// `out [m, n] = f(x * weights^T + bias)`, times `x * times^T`, plus `plus [m, n]`. `f(y)` is `y * sigmoid(beta * y)`, and `y`
-// where there is no beta; what is null is left out.
-struct Product {
-    const void* weights;
-    const void* times;
-    const float* bias;
-    const float* beta;
-    const float* plus;
-    float* out;
-};
-
-// Rows `x [m, k]`. Where there is an epsilon, they are RMS-normalized first, and multiplied with `norm_weight [k]` unless that
-// is null.
-struct Rows {
-    const float* x;
-    uint64_t m;
-    const float* epsilon;
-    const float* norm_weight;
-};
-
-// The caller's matrix products. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
-// long as the caller's library is loaded.
-struct Kernels {
-    void* context;
-    void* (*prepare)(void* context, const Weights* weights);
-    // All products of the same rows.
-    void (*multiply)(void* context, const Product* products, uint64_t n, const Rows* rows);
-    void (*release)(void* context, void* prepared);
-};
-
-// Weights in a file.
-struct Matrix {
-    static constexpr uint64_t NONE = UINT64_MAX;
-    uint64_t kind = 0, n = 0, k = 0, group = 0;
-    uint64_t data = 0, scales = 0, zero_points = NONE;
-};
-
-// Numbers in a file, one for each column.
-struct Columns {
-    enum Type : uint64_t { F32 = 0, F16 = 1, BF16 = 2 };
-    uint64_t type = F32, n = 0, at = 0;
-};
-
-// One of the products of the same rows.
-struct Part {
-    Matrix weights;
-    std::optional<Matrix> times;
-    std::optional<Columns> bias;
-    std::optional<float> beta;
-};
-
-// What is done to the rows before.
-struct Norm {
-    float epsilon = 0;
-    std::optional<Columns> weight;
-};
-
-// What paged attention, whose result the rows are, knows beside its inputs, and what compiled models on disk do not keep.
-struct Heads {
-    int64_t num_k_heads = 0, k_head_size = 0, num_v_heads = 0, v_head_size = 0;
-};
-
-// Rows: an input of the operation, or a product of an earlier link.
-struct Place {
-    static constexpr uint64_t INPUT = UINT64_MAX;
-    uint64_t link = INPUT, index = 0;
-    bool operator==(const Place& other) const { return link == other.link && index == other.index; }
-};
-
-// Products of the same rows.
-struct Link {
-    std::vector<Part> parts;
-    std::optional<Norm> norm;
-    Place rows;
-    // What is added to the only product.
-    std::optional<Place> plus;
-};
-
-// Links that follow each other, the first on the first input.
-struct Chain {
-    std::vector<Link> links;
-    // The products that are outputs.
-    std::vector<Place> outputs;
-    std::optional<Heads> heads;
-
-    const Matrix& weights(const Place& place) const { return links[place.link].parts[place.index].weights; }
-};
-
-// A description as numbers, and back: the same fields both ways.
-class Writer {
-public:
-    std::vector<int64_t> words;
-    template <typename T> void word(T& value) {
-        static_assert(sizeof(T) <= sizeof(int64_t));
-        int64_t bits = 0;
-        std::memcpy(&bits, &value, sizeof(T));
-        words.push_back(bits);
-    }
-};
-
-class Reader {
-public:
-    explicit Reader(const std::vector<int64_t>& words) : m_words(words) {}
-    template <typename T> void word(T& value) {
-        OPENVINO_ASSERT(m_at < m_words.size(), "a description ends early");
-        std::memcpy(&value, &m_words[m_at++], sizeof(T));
-    }
-
-private:
-    const std::vector<int64_t>& m_words;
-    size_t m_at = 0;
-};
-
-template <typename IO> void fields(IO& io, Matrix& m) {
-    for (uint64_t* field : {&m.kind, &m.n, &m.k, &m.group, &m.data, &m.scales, &m.zero_points}) io.word(*field);
-}
-template <typename IO> void fields(IO& io, Columns& c) {
-    for (uint64_t* field : {&c.type, &c.n, &c.at}) io.word(*field);
-}
-template <typename IO> void fields(IO& io, Heads& h) {
-    for (int64_t* field : {&h.num_k_heads, &h.k_head_size, &h.num_v_heads, &h.v_head_size}) io.word(*field);
-}
-template <typename IO> void fields(IO& io, float& value) { io.word(value); }
-template <typename IO, typename T> void fields(IO& io, std::optional<T>& value) {
-    bool is = value.has_value();
-    io.word(is);
-    if (is && !value) value.emplace();
-    if (is) fields(io, *value);
-}
-template <typename IO, typename T> void fields(IO& io, std::vector<T>& all) {
-    uint64_t n = all.size();
-    io.word(n);
-    OPENVINO_ASSERT(n < 1 << 16, "a description of too many products");
-    all.resize(n);
-    for (auto& one : all) fields(io, one);
-}
-template <typename IO> void fields(IO& io, Part& part) {
-    fields(io, part.weights);
-    fields(io, part.times);
-    fields(io, part.bias);
-    fields(io, part.beta);
-}
-template <typename IO> void fields(IO& io, Norm& norm) {
-    fields(io, norm.epsilon);
-    fields(io, norm.weight);
-}
-template <typename IO> void fields(IO& io, Place& place) {
-    io.word(place.link);
-    io.word(place.index);
-}
-template <typename IO> void fields(IO& io, Link& link) {
-    fields(io, link.parts);
-    fields(io, link.norm);
-    fields(io, link.rows);
-    fields(io, link.plus);
-}
-template <typename IO> void fields(IO& io, Chain& chain) {
-    fields(io, chain.links);
-    fields(io, chain.outputs);
-    fields(io, chain.heads);
-}
 
 // A model's file of weights, and what computes with them.
 struct Source {
@@ -202,6 +38,11 @@ struct Source {
     // Room for products that are no outputs, of whichever operation runs.
     std::mutex running;
     std::vector<std::vector<float>> room;
+
+    void release_room() {
+        const std::lock_guard<std::mutex> one(running);
+        room = {};
+    }
 
     // Where a part of it lies.
     const uint8_t* at(uint64_t offset, uint64_t bytes) const {
@@ -321,6 +162,22 @@ void set_heads(const ov::Output<ov::Node>& input, const Heads& heads) {
         if (value > 0) info[key] = value;
 }
 
+// Keeps the arithmetic of cosines and sines, and of all they come from, in single precision, as OpenVINO does by itself where it
+// computes rotary embeddings: in half of it angles of a few hundred positions are wrong.
+void keep_precise(const ov::Output<ov::Node>& table) {
+    OPENVINO_ASSERT(ov::disable_conversion, "this OpenVINO cannot be told which precision to keep");
+    std::unordered_set<const ov::Node*> seen;
+    std::vector<std::shared_ptr<ov::Node>> nodes{table.get_node_shared_ptr()};
+    while (!nodes.empty()) {
+        const auto node = nodes.back();
+        nodes.pop_back();
+        if (ov::is_type<ov::op::v0::Constant>(node) || ov::is_type<ov::op::v0::Parameter>(node) || !seen.insert(node.get()).second)
+            continue;
+        ov::disable_conversion(node, ov::element::f16);
+        for (const auto& input : node->input_values()) nodes.push_back(input.get_node_shared_ptr());
+    }
+}
+
 // Products `[.., n]` of rows `[.., k]` by the caller's kernels, link by link; only those that others read are outputs. Rows do
 // not depend on each other, and go through all links some at a time: what lies between stays small.
 class CompressedMatMul : public ov::op::Op {
@@ -330,37 +187,41 @@ public:
 
     CompressedMatMul() = default;
     CompressedMatMul(const ov::OutputVector& inputs, Chain chain, std::shared_ptr<Source> source, Links loaded)
-        : Op(inputs), m_chain(std::move(chain)), m_source(std::move(source)), m_loaded(std::move(loaded)) {
-        constructor_validate_and_infer_types();
-    }
+        : CompressedMatMul(inputs, std::make_shared<const Chain>(std::move(chain)), std::move(source),
+                           std::make_shared<const Links>(std::move(loaded))) {}
 
-    const Chain& chain() const { return m_chain; }
+    const Chain& chain() const { return *m_chain; }
 
     // This one and one whose rows are outputs of this, with outputs that others read as well, then those of the next.
     std::shared_ptr<CompressedMatMul> followed_by(const CompressedMatMul& next) const {
-        Chain chain = m_chain;
-        Links loaded = m_loaded;
+        Chain chain = *m_chain;
+        Links loaded = *m_loaded;
         auto inputs = input_values();
         chain.outputs.clear();
-        for (size_t i = 0; i < m_chain.outputs.size(); ++i)
-            if (is_read_beside(i, next)) chain.outputs.push_back(m_chain.outputs[i]);
-        const uint64_t before = m_chain.links.size();
+        for (size_t i = 0; i < m_chain->outputs.size(); ++i)
+            if (is_read_beside(i, next)) chain.outputs.push_back(m_chain->outputs[i]);
+        const uint64_t before = m_chain->links.size();
         const auto moved = [&](const Place& place) {
             if (place.link != Place::INPUT) return Place{before + place.link, place.index};
             const auto input = next.input_value(place.index);
-            if (input.get_node() == this) return m_chain.outputs[input.get_index()];
+            if (input.get_node() == this) return m_chain->outputs[input.get_index()];
             const auto known = std::find(inputs.begin(), inputs.end(), input);
             const uint64_t index = known - inputs.begin();
             if (known == inputs.end()) inputs.push_back(input);
             return Place{Place::INPUT, index};
         };
-        for (auto link : next.m_chain.links) {
+        for (auto link : next.m_chain->links) {
             link.rows = moved(link.rows);
             if (link.plus) link.plus = moved(*link.plus);
+            for (auto& part : link.parts) {
+                if (!part.rotation) continue;
+                part.rotation->cos = moved(part.rotation->cos);
+                part.rotation->sin = moved(part.rotation->sin);
+            }
             chain.links.push_back(std::move(link));
         }
-        for (const auto& output : next.m_chain.outputs) chain.outputs.push_back(moved(output));
-        loaded.insert(loaded.end(), next.m_loaded.begin(), next.m_loaded.end());
+        for (const auto& output : next.m_chain->outputs) chain.outputs.push_back(moved(output));
+        loaded.insert(loaded.end(), next.m_loaded->begin(), next.m_loaded->end());
         return std::make_shared<CompressedMatMul>(inputs, std::move(chain), m_source, std::move(loaded));
     }
 
@@ -371,49 +232,67 @@ public:
     }
 
     void validate_and_infer_types() override {
-        set_output_size(m_chain.outputs.size());
-        for (size_t i = 0; i < m_chain.outputs.size(); ++i) {
-            auto shape = get_input_partial_shape(0);
-            OPENVINO_ASSERT(shape.rank().is_static() && shape.size() > 0, "rows of an unknown rank");
-            shape[shape.size() - 1] = static_cast<int64_t>(m_chain.weights(m_chain.outputs[i]).n);
+        set_output_size(m_chain->outputs.size());
+        OPENVINO_ASSERT(m_chain->like < get_input_size(), "an input is not there");
+        const auto& like = get_input_partial_shape(m_chain->like);
+        OPENVINO_ASSERT(like.rank().is_static() && like.size() > 0, "rows of an unknown rank");
+        ov::Dimension rows = 1;
+        for (size_t i = 0; i + 1 < like.size(); ++i) rows *= like[i];
+        for (size_t i = 0; i < m_chain->outputs.size(); ++i) {
+            const auto& part = m_chain->part(m_chain->outputs[i]);
+            auto shape = part.flat ? ov::PartialShape{rows, 0} : like;
+            shape[shape.size() - 1] = static_cast<int64_t>(part.weights.n);
             set_output_type(i, ov::element::f32, shape);
         }
     }
 
     std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
-        return std::make_shared<CompressedMatMul>(inputs, m_chain, m_source, m_loaded);
+        return std::shared_ptr<CompressedMatMul>(new CompressedMatMul(inputs, m_chain, m_source, m_loaded));
     }
 
     // Operations of equal inputs and attributes are made one; these name places in the file.
     bool visit_attributes(ov::AttributeVisitor& visitor) override {
+        Chain chain = *m_chain;
         Writer writer;
-        fields(writer, m_chain);
+        fields(writer, chain);
         visitor.on_attribute("products", writer.words);
         if (m_source) return true;
         OPENVINO_ASSERT(reading_from, "there are no weights to read");
         Reader reader(writer.words);
-        fields(reader, m_chain);
+        fields(reader, chain);
         m_source = reading_from;
-        for (size_t i = 0; i < m_chain.links.size(); ++i) {
-            const auto& link = m_chain.links[i];
-            OPENVINO_ASSERT(is_before(link.rows, i) && (!link.plus || is_before(*link.plus, i)), "a link reads what is not there");
-            m_loaded.push_back(Loaded::of(m_source, link));
+        Links loaded;
+        for (size_t i = 0; i < chain.links.size(); ++i) {
+            const auto& link = chain.links[i];
+            const auto is_there = [&](const Place& place) { return is_before(chain, place, i); };
+            OPENVINO_ASSERT(is_there(link.rows) && (!link.plus || is_there(*link.plus)), "a link reads what is not there");
+            for (const auto& part : link.parts) {
+                if (!part.rotation) continue;
+                for (const auto& table : {part.rotation->cos, part.rotation->sin}) {
+                    OPENVINO_ASSERT(table.link == Place::INPUT && is_there(table), "a table is not there");
+                    keep_precise(input_value(table.index));
+                }
+            }
+            loaded.push_back(Loaded::of(m_source, link));
         }
-        for (const auto& output : m_chain.outputs)
-            OPENVINO_ASSERT(output.link != Place::INPUT && is_before(output, m_chain.links.size()), "an output is not there");
-        if (m_chain.heads) set_heads(input_value(0), *m_chain.heads);
+        for (const auto& output : chain.outputs)
+            OPENVINO_ASSERT(output.link != Place::INPUT && is_before(chain, output, chain.links.size()), "an output is not there");
+        if (chain.heads) set_heads(input_value(0), *chain.heads);
+        m_chain = std::make_shared<const Chain>(std::move(chain));
+        m_loaded = std::make_shared<const Links>(std::move(loaded));
         return true;
     }
 
     bool has_evaluate() const override { return true; }
 
     bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
-        const auto& shape = inputs[0].get_shape();
-        const size_t m = ov::shape_size(shape) / std::max<size_t>(shape.back(), 1);
+        const auto& like = inputs[m_chain->like].get_shape();
+        const size_t m = ov::shape_size(like) / std::max<size_t>(like.back(), 1);
         for (size_t i = 0; i < outputs.size(); ++i) {
-            auto out_shape = shape;
-            out_shape.back() = m_chain.weights(m_chain.outputs[i]).n;
-            outputs[i].set_shape(out_shape);
+            const auto& part = m_chain->part(m_chain->outputs[i]);
+            auto shape = part.flat ? ov::Shape{m, 0} : like;
+            shape.back() = part.weights.n;
+            outputs[i].set_shape(shape);
         }
         for (const auto& input : inputs)
             OPENVINO_ASSERT(m == 0 || input.get_size() % m == 0, "inputs of different rows");
@@ -423,22 +302,29 @@ public:
     }
 
 private:
+    // What clones have in common is not copied: for an operation that it does not know, OpenVINO makes one whenever it runs.
+    CompressedMatMul(const ov::OutputVector& inputs, std::shared_ptr<const Chain> chain, std::shared_ptr<Source> source,
+                     std::shared_ptr<const Links> loaded)
+        : Op(inputs), m_chain(std::move(chain)), m_source(std::move(source)), m_loaded(std::move(loaded)) {
+        constructor_validate_and_infer_types();
+    }
+
     // Rows that go through all links together: enough that weights are read seldom.
     static constexpr size_t ROWS = 1024;
 
-    bool is_before(const Place& place, size_t link) const {
+    bool is_before(const Chain& chain, const Place& place, size_t link) const {
         if (place.link == Place::INPUT) return place.index < get_input_size();
-        return place.link < link && place.index < m_chain.links[place.link].parts.size();
+        return place.link < link && place.index < chain.links[place.link].parts.size();
     }
 
     void run(ov::TensorVector& outputs, const ov::TensorVector& inputs, size_t m, size_t first, size_t rows) const {
         auto& room = m_source->room;
         size_t rooms = 0;
-        std::vector<std::vector<float*>> results(m_chain.links.size());
+        std::vector<std::vector<float*>> results(m_chain->links.size());
         const auto result = [&](const Place& place) {
-            const auto n = m_chain.weights(place).n;
-            const auto found = std::find(m_chain.outputs.begin(), m_chain.outputs.end(), place);
-            if (found != m_chain.outputs.end()) return outputs[found - m_chain.outputs.begin()].data<float>() + first * n;
+            const auto n = m_chain->part(place).weights.n;
+            const auto found = std::find(m_chain->outputs.begin(), m_chain->outputs.end(), place);
+            if (found != m_chain->outputs.end()) return outputs[found - m_chain->outputs.begin()].data<float>() + first * n;
             if (room.size() == rooms) room.emplace_back();
             auto& own = room[rooms++];
             if (own.size() < rows * n) own.resize(rows * n);
@@ -450,9 +336,9 @@ private:
             return input.data<float>() + first * (input.get_size() / m);
         };
         const auto numbers = [](const std::vector<float>& all) { return all.empty() ? nullptr : all.data(); };
-        for (size_t i = 0; i < m_chain.links.size(); ++i) {
-            const auto& link = m_chain.links[i];
-            const auto& loaded = *m_loaded[i];
+        for (size_t i = 0; i < m_chain->links.size(); ++i) {
+            const auto& link = m_chain->links[i];
+            const auto& loaded = *(*m_loaded)[i];
             std::vector<Product> products;
             products.reserve(link.parts.size());
             for (size_t j = 0; j < link.parts.size(); ++j) {
@@ -460,7 +346,14 @@ private:
                 const auto& part = link.parts[j];
                 results[i].push_back(result(Place{i, j}));
                 products.push_back({product.weights->handle, product.times ? product.times->handle : nullptr,
-                                    numbers(product.bias), part.beta ? &*part.beta : nullptr, nullptr, results[i][j]});
+                                    numbers(product.bias), part.beta ? &*part.beta : nullptr});
+                products[j].out = results[i][j];
+                if (!part.rotation) continue;
+                for (const auto& table : {part.rotation->cos, part.rotation->sin})
+                    OPENVINO_ASSERT(inputs[table.index].get_size() == m * part.rotation->head, "a table of other rows");
+                products[j].cos = at(part.rotation->cos);
+                products[j].sin = at(part.rotation->sin);
+                products[j].head = part.rotation->head;
             }
             if (link.plus) products[0].plus = at(*link.plus);
             const Rows of{at(link.rows), rows, link.norm ? &link.norm->epsilon : nullptr, numbers(loaded.norm_weight)};
@@ -469,9 +362,9 @@ private:
         }
     }
 
-    Chain m_chain;
+    std::shared_ptr<const Chain> m_chain = std::make_shared<const Chain>();
     std::shared_ptr<Source> m_source;
-    Links m_loaded;
+    std::shared_ptr<const Links> m_loaded = std::make_shared<const Links>();
 };
 
 }  // namespace

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::products::{RawKernels, RawWeights};
 
 /// What shim.cpp says of itself; raised with every change of a signature.
-pub(crate) const ABI: u32 = 5;
+pub(crate) const ABI: u32 = 6;
 
 /// Longest message taken over from OpenVINO, bytes.
 pub(crate) const MESSAGE: usize = 4096;
@@ -32,6 +32,8 @@ pub(crate) struct RawOptions {
     pub n_properties: u64,
     pub paged: u32,
     pub kernels: *const RawKernels,
+    pub mapped: *const u8,
+    pub mapped_bytes: u64,
     pub blob: *const u8,
     pub blob_bytes: u64,
 }
@@ -56,6 +58,7 @@ type Free = unsafe extern "C" fn(*mut c_void);
 type Compile =
     unsafe extern "C" fn(*mut c_void, *const RawOptions, *mut RawCompiled, *mut c_char, u64) -> *mut c_void;
 type Export = unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_char, u64) -> c_int;
+type ReleaseMemory = unsafe extern "C" fn(*mut c_void, *mut c_char, u64) -> c_int;
 type DescribePort = unsafe extern "C" fn(*mut c_void, c_int, u64, *mut RawPort, *mut c_char, u64) -> c_int;
 type NewRequest = unsafe extern "C" fn(*mut c_void, *mut c_char, u64) -> *mut c_void;
 type Bind = unsafe extern "C" fn(
@@ -95,6 +98,7 @@ pub(crate) struct Functions {
     pub core_free: Free,
     pub compile: Compile,
     pub export: Export,
+    pub release_memory: ReleaseMemory,
     pub model_free: Free,
     pub port: DescribePort,
     pub request: NewRequest,
@@ -130,6 +134,7 @@ impl Functions {
             core_free: function!(b"q2v_core_free\0"),
             compile: function!(b"q2v_compile\0"),
             export: function!(b"q2v_export\0"),
+            release_memory: function!(b"q2v_release_memory\0"),
             model_free: function!(b"q2v_model_free\0"),
             port: function!(b"q2v_port\0"),
             request: function!(b"q2v_request\0"),

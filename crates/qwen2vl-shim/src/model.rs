@@ -6,6 +6,8 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
+use memmap2::{Mmap, UncheckedAdvice};
+
 use crate::ffi::{MAX_RANK, RawPort, c_string, message, openvino};
 use crate::{Element, Error, Kernels, Port, Request, Shim};
 
@@ -19,6 +21,8 @@ pub struct Model {
     pub(crate) _kernels: Option<Arc<Kernels>>,
     // OpenVINO reads constants where they lie in it.
     pub(crate) _blob: Option<Vec<u8>>,
+    // Weights that kernels read where they lie.
+    pub(crate) mapped: Option<Mmap>,
 }
 
 // SAFETY: an `ov::CompiledModel` may be used by several threads; creating requests is behind a lock on top.
@@ -42,6 +46,32 @@ impl Model {
         )
         .map_err(openvino("export a compiled model"))?;
         Ok(())
+    }
+
+    /// Gives back the memory that requests worked in, which OpenVINO otherwise keeps for the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenVino`], as while a request runs.
+    pub fn release_memory(&self) -> Result<(), Error> {
+        message(
+            // SAFETY: the model lives as long as `self`.
+            |text, n| unsafe { (self.shim.functions.release_memory)(self.model.as_ptr(), text, n) },
+            |code| *code != 0,
+        )
+        .map_err(openvino("release memory"))?;
+        Ok(())
+    }
+
+    /// Takes the weights that kernels read out of this process's memory. They stay in the system's page cache as long as there
+    /// is room, and are back when they are used.
+    pub fn release_weights(&self) {
+        #[cfg(unix)]
+        if let Some(mapped) = &self.mapped {
+            // SAFETY: nobody writes to the pages of a file mapped to be read, so that they come back as they were. Where it
+            // fails nothing has changed.
+            _ = unsafe { mapped.unchecked_advise(UncheckedAdvice::DontNeed) };
+        }
     }
 
     /// Its inputs.

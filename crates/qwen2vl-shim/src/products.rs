@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use qwen2vl_kernels::{
-    Kind, Pool, Product, RmsNorm, Rows, Scratch, Weights, free_rows, is_supported, multiply,
+    Kind, Pool, Product, RmsNorm, Rotation, Rows, Scratch, Weights, free_rows, is_supported, multiply,
 };
 
 /// Threads and memory of the products; models share them, one product at a time.
@@ -57,6 +57,9 @@ pub(crate) struct RawProduct {
     bias: *const f32,
     beta: *const f32,
     plus: *const f32,
+    cos: *const f32,
+    sin: *const f32,
+    head: u64,
     out: *mut f32,
 }
 
@@ -129,12 +132,16 @@ unsafe extern "C" fn prepare(_: *const c_void, raw: *const RawWeights) -> *mut c
 
 unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n: u64, rows: *const RawRows) {
     // SAFETY: the kernels outlive the model; weights are what `prepare` made, of one `k`; rows, outputs and what is added to
-    // them are tensors of `m` rows, a bias has a value for each column and a norm's weight one for each of `k`.
+    // them or turns them are tensors of `m` rows, a bias has a value for each column and a norm's weight one for each of `k`.
     let (kernels, mut products, rows) = unsafe {
         let m = (*rows).m as usize;
         let kernels = &*context.cast::<Kernels>();
         let weights = |raw: *const c_void| raw.cast::<Weights<'static>>().as_ref();
         let slice = |data: *const f32, n| (!data.is_null()).then(|| std::slice::from_raw_parts(data, n));
+        let rotation = |raw: &RawProduct| {
+            let width = raw.head as usize;
+            Some(Rotation { width, cos: slice(raw.cos, m * width)?, sin: slice(raw.sin, m * width)? })
+        };
         let product = |raw: &RawProduct| {
             let of = weights(raw.weights)?;
             Some(Product {
@@ -143,6 +150,7 @@ unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n:
                 beta: raw.beta.as_ref().copied(),
                 times: weights(raw.times),
                 plus: slice(raw.plus, m * of.n()),
+                rotation: rotation(raw),
                 out: std::slice::from_raw_parts_mut(raw.out, m * of.n()),
             })
         };

@@ -15,6 +15,10 @@
 #include <string>
 #include <vector>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <openvino/op/constant.hpp>
 #include <openvino/op/convert.hpp>
 #include <openvino/op/gather.hpp>
@@ -28,7 +32,7 @@
 
 namespace {
 
-constexpr uint32_t ABI = 5;
+constexpr uint32_t ABI = 6;
 
 // Lets the language model compute logits only of the rows that the new input `logits_indices [n]` names.
 void gather_before_logits(const std::shared_ptr<ov::Model>& model) {
@@ -55,6 +59,7 @@ void write_error(char* error, size_t capacity, const std::string& text) {
 }
 
 struct Model {
+    std::shared_ptr<Source> source;
     ov::CompiledModel compiled;
 };
 
@@ -92,6 +97,9 @@ struct ShimOptions {
     uint32_t paged;
     // May be null.
     const Kernels* kernels;
+    // The file of the weights, mapped, if there are kernels; it stays as long as the model.
+    const void* mapped;
+    uint64_t mapped_bytes;
     // What `q2v_export` gave for the same options, if there are kernels; may be null, else it stays as long as the model.
     const void* blob;
     uint64_t blob_bytes;
@@ -174,7 +182,7 @@ SHIM_API void* q2v_compile(void* core, const ShimOptions* options, ShimCompiled*
         const auto source = std::make_shared<Source>();
         if (options->kernels) {
             source->kernels = *options->kernels;
-            source->file = ov::read_tensor_data(path_of(options->weights));
+            source->file = ov::Tensor(ov::element::u8, ov::Shape{options->mapped_bytes}, const_cast<void*>(options->mapped));
         }
         auto owned = std::make_unique<Model>();
         about->read_back = options->kernels && options->blob && read_back(ov_core, *options, properties, source, owned->compiled);
@@ -192,6 +200,7 @@ SHIM_API void* q2v_compile(void* core, const ShimOptions* options, ShimCompiled*
             owned->compiled = ov_core.compile_model(model, options->device, properties);
         }
         about->products = source->products;
+        owned->source = source;
         result = owned.release();
     });
     return result;
@@ -204,6 +213,18 @@ SHIM_API int q2v_export(void* model, const char* path, char* error, uint64_t cap
         static_cast<Model*>(model)->compiled.export_model(file);
         file.close();
         OPENVINO_ASSERT(file, "cannot write ", path);
+    });
+}
+
+// Gives back what inference left allocated for the next one; fails while a request runs.
+SHIM_API int q2v_release_memory(void* model, char* error, uint64_t capacity) {
+    return guarded(error, capacity, [&] {
+        auto& of = *static_cast<Model*>(model);
+        of.source->release_room();
+        of.compiled.release_memory();
+#ifdef __GLIBC__
+        malloc_trim(0);
+#endif
     });
 }
 

@@ -1,9 +1,12 @@
 //! The loaded shim: compiles models, finds tables.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex};
+
+use memmap2::Mmap;
 
 use crate::ffi::{Functions, MESSAGE, RawCompiled, RawOptions, RawProperty, c_string, message, openvino};
 use crate::kept::Kept;
@@ -74,6 +77,7 @@ impl Shim {
             .map(|(key, value)| RawProperty { key: key.as_ptr(), value: value.as_ptr() })
             .collect();
         let kernels = options.kernels.as_deref().map(RawKernels::new);
+        let mapped = kernels.as_ref().map(|_| mapped(options.weights)).transpose()?;
         let kept = options.kernels.as_ref().and_then(|_| Kept::new(options, &self.library));
         let blob = kept.as_ref().and_then(Kept::read);
         let raw = RawOptions {
@@ -84,6 +88,8 @@ impl Shim {
             n_properties: properties.len() as u64,
             paged: u32::from(options.paged),
             kernels: kernels.as_ref().map_or(ptr::null(), ptr::from_ref),
+            mapped: mapped.as_ref().map_or(ptr::null(), |mapped| mapped.as_ptr()),
+            mapped_bytes: mapped.as_ref().map_or(0, |mapped| mapped.len() as u64),
             blob: blob.as_ref().map_or(ptr::null(), Vec::as_ptr),
             blob_bytes: blob.as_ref().map_or(0, |blob| blob.len() as u64),
         };
@@ -102,6 +108,7 @@ impl Shim {
             replaced: about.products as usize,
             _kernels: options.kernels.clone(),
             _blob: blob,
+            mapped,
         });
         if let Some(kept) = kept.filter(|_| about.read_back == 0 && about.products > 0) {
             kept.write(&model);
@@ -142,6 +149,14 @@ impl Shim {
         let table = Table { shim: Arc::clone(self), raw: raw_table, weights };
         Ok(table.weights.is_some().then_some(table))
     }
+}
+
+/// A file of weights; what it holds is not read yet.
+fn mapped(path: &str) -> Result<Mmap, Error> {
+    let failed = |e: std::io::Error| openvino(format!("read {path}"))(e.to_string());
+    let file = File::open(path).map_err(failed)?;
+    // SAFETY: model files are not written to while they are used, as OpenVINO assumes of those that it maps itself.
+    unsafe { Mmap::map(&file) }.map_err(failed)
 }
 
 impl Drop for Shim {

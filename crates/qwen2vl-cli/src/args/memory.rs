@@ -8,7 +8,8 @@ use super::cache::parse_bytes;
 #[derive(Debug, Args)]
 pub struct MemoryArgs {
     /// The most memory that `qwen2vl plan` may predict for a request, the model included, as 3GiB; caches and requests
-    /// answered at the same time come on top [default: none]
+    /// answered at the same time come on top. With a limit, image and answer have memory one after the other,
+    /// the model's weights included [default: none]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, env = "QWEN2VL_MEMORY_LIMIT")]
     pub memory_limit: Option<u64>,
     /// What becomes of a request above: lower gives its images fewer pixels, with a warning; refuse fails it

@@ -8,10 +8,10 @@ use crate::panel::PANEL;
 ///
 /// # Safety
 ///
-/// The rows can be read.
+/// The rows can be read, and 8 columns written.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn columns_of_halves(rows: *const u8, stride: usize) -> [[u16; PANEL]; 8] {
+pub(crate) unsafe fn columns_of_8_halves(rows: *const u8, stride: usize, out: *mut [u16; PANEL]) {
     // SAFETY: the caller vouches for it.
     let one = |i: usize| unsafe { _mm_loadu_si128(rows.add(i * stride).cast()) };
     let two = |i: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(one(i)), one(i + 8));
@@ -28,54 +28,77 @@ pub(crate) unsafe fn columns_of_halves(rows: *const u8, stride: usize) -> [[u16;
             _mm256_unpackhi_epi32(a_high, b_high),
         ]
     };
-    let mut columns = [[0; PANEL]; 8];
     for (i, (a, b)) in fours(0).into_iter().zip(fours(4)).enumerate() {
-        // SAFETY: 16 values of 2 bytes are written.
+        // SAFETY: as above.
         unsafe {
-            _mm256_storeu_si256(columns[2 * i].as_mut_ptr().cast(), _mm256_unpacklo_epi64(a, b));
-            _mm256_storeu_si256(columns[2 * i + 1].as_mut_ptr().cast(), _mm256_unpackhi_epi64(a, b));
+            _mm256_storeu_si256(out.add(2 * i).cast(), _mm256_unpacklo_epi64(a, b));
+            _mm256_storeu_si256(out.add(2 * i + 1).cast(), _mm256_unpackhi_epi64(a, b));
         }
     }
-    columns
 }
 
-/// The columns of 16 rows of 8 values of 4 bits, of which the first one is value `first`, `stride` values from one to the next.
+/// The same of 4 values.
 ///
 /// # Safety
 ///
-/// From each row on 8 bytes can be read.
+/// The rows can be read, and 4 columns written.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn columns_of_4_bits(values: *const u8, first: usize, stride: usize) -> [[u8; PANEL]; 8] {
-    let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let row = |i: usize| {
-        let at = first + i * stride;
-        // SAFETY: the caller vouches for it.
-        let eight = unsafe { values.add(at / 2).cast::<u64>().read_unaligned() };
-        (eight >> (at % 2 * 4)) as i32
+pub(crate) unsafe fn columns_of_4_halves(rows: *const u8, stride: usize, out: *mut [u16; PANEL]) {
+    // SAFETY: the caller vouches for it.
+    let one = |i: usize| unsafe { _mm_loadl_epi64(rows.add(i * stride).cast()) };
+    let two = |i: usize| _mm_unpacklo_epi16(one(i), one(i + 1));
+    let pairs = |i: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(two(i)), two(i + 8));
+    let fours = |i: usize| {
+        let (a, b) = (pairs(i), pairs(i + 2));
+        [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)]
     };
-    let four = |i: usize| {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|at| row(i + at));
-        _mm_shuffle_epi8(_mm_setr_epi32(a, b, c, d), order)
-    };
-    let (a, b, c, d) = (four(0), four(4), four(8), four(12));
-    let (ab, cd) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
-    let (ab_high, cd_high) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
-    let pairs = [
-        _mm_unpacklo_epi64(ab, cd),
-        _mm_unpackhi_epi64(ab, cd),
-        _mm_unpacklo_epi64(ab_high, cd_high),
-        _mm_unpackhi_epi64(ab_high, cd_high),
-    ];
-    let low = _mm_set1_epi8(15);
-    let mut columns = [[0; PANEL]; 8];
-    for (i, pair) in pairs.into_iter().enumerate() {
-        // SAFETY: 16 bytes are written.
+    for (i, (a, b)) in fours(0).into_iter().zip(fours(4)).enumerate() {
+        // SAFETY: as above.
         unsafe {
-            _mm_storeu_si128(columns[2 * i].as_mut_ptr().cast(), _mm_and_si128(pair, low));
-            let high = _mm_and_si128(_mm_srli_epi16::<4>(pair), low);
-            _mm_storeu_si128(columns[2 * i + 1].as_mut_ptr().cast(), high);
+            _mm256_storeu_si256(out.add(2 * i).cast(), _mm256_unpacklo_epi64(a, b));
+            _mm256_storeu_si256(out.add(2 * i + 1).cast(), _mm256_unpackhi_epi64(a, b));
         }
     }
-    columns
+}
+
+/// The columns of 16 rows of 16 values of 4 bits, `stride` bytes from one to the next.
+///
+/// # Safety
+///
+/// The rows can be read, and 16 columns written.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) unsafe fn columns_of_16_nibbles(rows: *const u8, stride: usize, out: *mut [u8; PANEL]) {
+    // SAFETY: the caller vouches for it.
+    let one = |i: usize| unsafe { _mm_loadl_epi64(rows.add(i * stride).cast()) };
+    let two = |i: usize| _mm_unpacklo_epi8(one(i), one(i + 1));
+    // Of four rows the first and the last four bytes, with four rows more in the other half.
+    let fours = |i: usize| {
+        let half = |i: usize| {
+            let (a, b) = (two(i), two(i + 2));
+            (_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b))
+        };
+        let ((a, a_high), (b, b_high)) = (half(i), half(i + 8));
+        let join = |a, b| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
+        [join(a, b), join(a_high, b_high)]
+    };
+    let low = _mm256_set1_epi8(15);
+    for (i, (a, b)) in fours(0).into_iter().zip(fours(4)).enumerate() {
+        for (j, eights) in [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)].into_iter().enumerate()
+        {
+            // Two bytes of eight rows in each half become two columns of bytes, and these two of values each.
+            let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(eights);
+            let (first, second) =
+                (_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low));
+            // SAFETY: as above.
+            unsafe {
+                let out: *mut __m128i = out.add(8 * i + 4 * j).cast();
+                _mm_storeu_si128(out, _mm256_castsi256_si128(first));
+                _mm_storeu_si128(out.add(1), _mm256_castsi256_si128(second));
+                _mm_storeu_si128(out.add(2), _mm256_extracti128_si256::<1>(first));
+                _mm_storeu_si128(out.add(3), _mm256_extracti128_si256::<1>(second));
+            }
+        }
+    }
 }

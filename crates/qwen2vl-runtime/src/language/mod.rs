@@ -7,6 +7,8 @@ mod stateful;
 
 use std::sync::Arc;
 
+use qwen2vl_shim::Model;
+
 use crate::native::Native;
 use crate::paged::{PagedEngine, Turns};
 use crate::{EngineKind, EngineOptions, Error, LanguageSession, ModelConfig, ModelFiles};
@@ -16,7 +18,8 @@ use stateful::StatefulLanguageModel;
 
 /// The language model in one of its two forms.
 pub(crate) enum LanguageModel {
-    Paged(Box<PagedEngine>),
+    /// With the compiled model, whose weights can be let go of.
+    Paged(Box<PagedEngine>, Arc<Model>),
     Stateful(Box<StatefulLanguageModel>),
 }
 
@@ -49,11 +52,13 @@ impl LanguageModel {
         });
         let other = other?;
         if let (Some(paged), Some(embedder)) = (paged, embedder.transpose()?) {
-            let model = paged.and_then(|model| PagedLanguageModel::new(&model, embedder, config, options));
+            let model = paged.and_then(|compiled| {
+                Ok((PagedLanguageModel::new(&compiled, embedder, config, options)?, compiled))
+            });
             match model {
-                Ok((model, limits)) => {
+                Ok(((model, limits), compiled)) => {
                     let engine = PagedEngine::new(Box::new(model), config, limits, Arc::clone(turns));
-                    return Ok((Self::Paged(Box::new(engine)), other));
+                    return Ok((Self::Paged(Box::new(engine), compiled), other));
                 }
                 Err(error) if options.engine == EngineKind::Paged => return Err(error),
                 Err(error) => not_paged(&error),
@@ -66,9 +71,16 @@ impl LanguageModel {
     /// A conversation with an empty KV cache.
     pub(crate) fn session(&self) -> Result<Box<dyn LanguageSession + '_>, Error> {
         Ok(match self {
-            Self::Paged(engine) => Box::new(engine.session()),
+            Self::Paged(engine, _) => Box::new(engine.session()),
             Self::Stateful(model) => Box::new(model.session()?),
         })
+    }
+
+    /// Takes weights out of memory that come back by themselves when they are used.
+    pub(crate) fn release_weights(&self) {
+        if let Self::Paged(_, compiled) = self {
+            compiled.release_weights();
+        }
     }
 }
 

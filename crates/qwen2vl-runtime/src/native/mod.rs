@@ -282,6 +282,23 @@ impl Compiled {
         matches!(self.model, Model::Shim(_))
     }
 
+    /// Gives back the memory that requests worked in, where OpenVINO can be asked to; none may be running.
+    pub(crate) fn release_memory(&self) {
+        // The C API has no call for it.
+        if let Model::Shim(model) = &self.model
+            && let Err(error) = model.release_memory()
+        {
+            tracing::debug!("{} keeps its memory: {error}", self.name);
+        }
+    }
+
+    /// Takes weights out of memory that come back by themselves when they are used.
+    pub(crate) fn release_weights(&self) {
+        if let Model::Shim(model) = &self.model {
+            model.release_weights();
+        }
+    }
+
     /// A new request, with empty state.
     pub(crate) fn request(&self) -> Result<Request, Error> {
         let model = match &self.model {

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use qwen2vl_types::GridThw;
 
-use crate::native::{Compiled, Element, Native, Port};
+use crate::native::{Compiled, Element, Native, Port, Request};
 use crate::paged::{Kind, Turns};
-use crate::{Error, ModelConfig, ModelFiles, Precision};
+use crate::{EngineOptions, Error, ModelConfig, ModelFiles, Precision};
 
 use embeddings::Growing;
 pub use embeddings::{EmbeddingType, VisionEmbeddings};
@@ -21,12 +21,22 @@ pub use embeddings::{EmbeddingType, VisionEmbeddings};
 /// Patches embedded in one call: bounds the copy that an inference input is.
 const PATCH_CHUNK: usize = 8192;
 
+/// Patches of an image or frame from which on memory is given back: what they take is a third of the weights of a 2B and more, and
+/// getting it again is nothing beside encoding them.
+const LARGE_PATCHES: u64 = 4096;
+
+/// Whether vision tower and language model have memory one after the other for an image or video of this grid, whatever the options.
+pub(crate) fn is_large(grid: GridThw) -> bool {
+    u64::from(grid.h) * u64::from(grid.w) >= LARGE_PATCHES
+}
+
 /// The two vision models.
 pub(crate) struct VisionEncoder {
     patch_embed: Compiled,
     merger: Compiled,
     config: ModelConfig,
     precision: Precision,
+    low_memory: bool,
     turns: Arc<Turns>,
 }
 
@@ -35,7 +45,7 @@ impl VisionEncoder {
         native: &mut Native,
         files: &ModelFiles,
         config: &ModelConfig,
-        precision: Precision,
+        options: &EngineOptions,
         turns: &Arc<Turns>,
     ) -> Result<Self, Error> {
         let width = config.vision.hidden_size;
@@ -63,7 +73,19 @@ impl VisionEncoder {
                 signature.expect_output(Port::Only, &[None, Some(hidden)])
             },
         )?;
-        Ok(Self { patch_embed, merger, config: config.clone(), precision, turns: Arc::clone(turns) })
+        Ok(Self {
+            patch_embed,
+            merger,
+            config: config.clone(),
+            precision: options.precision,
+            low_memory: options.low_memory,
+            turns: Arc::clone(turns),
+        })
+    }
+
+    /// Whether it gives back what an image or video of this grid took once it is encoded.
+    pub(crate) fn gives_back(&self, grid: GridThw) -> bool {
+        self.low_memory || is_large(grid)
     }
 
     /// Whether products of weights are our own.
@@ -137,6 +159,16 @@ impl VisionEncoder {
             Ok::<(), Error>(())
         })?;
         merger.infer()?;
+        self.read(&mut merger, grid, out)?;
+        drop(merger);
+        if self.gives_back(grid) {
+            self.merger.release_memory();
+            self.merger.release_weights();
+        }
+        Ok(())
+    }
+
+    fn read(&self, merger: &mut Request, grid: GridThw, out: &mut Growing) -> Result<(), Error> {
         let want = [grid.n_tokens(self.config.geometry.merge_size), self.config.text.hidden_size];
         merger.read_f32(Port::Only, |dims, values| {
             if dims != want {

@@ -249,8 +249,8 @@ fn defects_11_and_12_a_photo_of_12_megapixels_fits_into_memory() {
     let needed = plan(grid, tokens).request_bytes();
     assert!(needed < mask_bytes / 8 && needed < logits_bytes / 4, "{} MiB", needed >> 20);
     // Twice the patches are twice the memory, not four times.
-    let half = plan(GridThw { h: grid.h / 2, ..grid }, tokens / 2).vision_bytes;
-    assert!(plan(grid, tokens).vision_bytes <= half * 2, "{} MiB", half >> 20);
+    let half = plan(GridThw { h: grid.h / 2, ..grid }, tokens / 2).vision.work;
+    assert!(plan(grid, tokens).vision.work <= half * 2, "{} MiB", half >> 20);
 }
 
 /// 11 and 12, run: 3 megapixels take 1 GB of mask, twice, and 2.4 GB of logits there.

@@ -1,0 +1,54 @@
+// What the shim and the caller's kernels say to each other.
+
+#pragma once
+
+#include <cstdint>
+
+namespace {
+
+// Weights of a matrix product, row-major `[n, k]`, each group of `group` values along k with a scale and maybe a zero point.
+struct Weights {
+    const void* data;
+    const void* scales;
+    const void* zero_points;
+    uint64_t n, k, group;
+    uint32_t kind;
+};
+
+enum Kind : uint32_t { U4 = 0, U8 = 1, I8 = 2 };
+
+// `out [m, n] = f(x * weights^T + bias)`, times `x * times^T`, plus `plus [m, n]`; then each `head` values are
+// rotated by `cos` and `sin [m, head]`. `f(y)` is `y * sigmoid(beta * y)`, and `y` where there is no beta; what is null is left
+// out.
+struct Product {
+    const void* weights;
+    const void* times;
+    const float* bias;
+    const float* beta;
+    const float* plus;
+    const float* cos;
+    const float* sin;
+    uint64_t head;
+    float* out;
+};
+
+// Rows `x [m, k]`. Where there is an epsilon, they are RMS-normalized first, and multiplied with `norm_weight [k]` unless that
+// is null.
+struct Rows {
+    const float* x;
+    uint64_t m;
+    const float* epsilon;
+    const float* norm_weight;
+};
+
+// The caller's matrix products. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
+// long as the caller's library is loaded.
+struct Kernels {
+    void* context;
+    void* (*prepare)(void* context, const Weights* weights);
+    // All products of the same rows.
+    void (*multiply)(void* context, const Product* products, uint64_t n, const Rows* rows);
+    void (*release)(void* context, void* prepared);
+};
+
+}  // namespace
