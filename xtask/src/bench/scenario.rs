@@ -65,34 +65,34 @@ impl Scenario {
         let rounds = if self.once { 1 } else { args.rounds() };
         let mut samples: Vec<Vec<Sample>> = self.jobs.iter().map(|_| Vec::new()).collect();
         programs.begin(self.demo);
+        // In turns as well: what a machine's memory gives changes from one minute to the next.
+        let reads_memory = self.metrics.iter().any(|m| matches!(m.beside, Beside::MemoryRead));
+        let mut memory_reads = Vec::new();
         for round in 1..=rounds {
             for (job, samples) in self.jobs.iter().zip(&mut samples) {
                 eprintln!("{}: {}: round {round} of {rounds}", self.name, job.name());
                 samples.extend(programs.run(job)?);
+                if reads_memory {
+                    memory_reads.extend(programs.memory_read()?);
+                }
             }
         }
-        let memory_read = match self.metrics.iter().any(|m| matches!(m.beside, Beside::MemoryRead)) {
-            true => programs.memory_read()?,
-            false => None,
-        };
-        Ok(self.metrics.iter().filter_map(|m| m.row(self.name, &samples, memory_read, args.quick)).collect())
+        Ok(self
+            .metrics
+            .iter()
+            .filter_map(|m| m.row(self.name, &samples, &memory_reads, args.quick))
+            .collect())
     }
 }
 
 impl Metric {
-    fn row(
-        &self,
-        scenario: &str,
-        samples: &[Vec<Sample>],
-        memory_read: Option<f64>,
-        quick: bool,
-    ) -> Option<Row> {
+    fn row(&self, scenario: &str, samples: &[Vec<Sample>], memory_reads: &[f64], quick: bool) -> Option<Row> {
         let values = |job: usize| samples[job].iter().filter_map(self.figure).collect::<Vec<f64>>();
         let ours = values(self.ours);
         let peers = match &self.beside {
             Beside::Best(_, jobs) => jobs.iter().map(|job| values(*job)).collect(),
             Beside::Limit(value) => vec![vec![*value]],
-            Beside::MemoryRead => vec![memory_read.into_iter().collect()],
+            Beside::MemoryRead => vec![memory_reads.to_vec()],
         };
         let best = peers.into_iter().filter(|v: &Vec<f64>| !v.is_empty()).max_by(|a, b| {
             let order = median(a).unwrap_or(f64::NAN).total_cmp(&median(b).unwrap_or(f64::NAN));
@@ -315,16 +315,16 @@ mod tests {
         };
         let samples = [vec![sample(1000.0, 5.0)], vec![sample(4000.0, 10.0)], vec![sample(2000.0, 20.0)]];
         let best = Beside::Best("best", &[1, 2]);
-        let row = higher("answers", "1/min", REQUESTS, best, 1.5).row("s", &samples, None, false).unwrap();
+        let row = higher("answers", "1/min", REQUESTS, best, 1.5).row("s", &samples, &[], false).unwrap();
         assert_eq!((row.ours, row.peer, row.ratio, row.met), (60.0, 30.0, 2.0, Some(true)));
         let best = Beside::Best("best", &[1, 2]);
-        let row = lower("peak memory", "MB", PEAK, best, 0.4).row("s", &samples, None, false).unwrap();
+        let row = lower("peak memory", "MB", PEAK, best, 0.4).row("s", &samples, &[], false).unwrap();
         assert_eq!((row.peer, row.ratio, row.met), (10.0, 0.5, Some(false)));
         // Without the peer there is no row; a small run meets no goal.
         let none = Beside::Best("best", &[1]);
         let samples = [samples[0].clone(), Vec::new()];
-        assert!(lower("peak memory", "MB", PEAK, none, 0.4).row("s", &samples, None, false).is_none());
+        assert!(lower("peak memory", "MB", PEAK, none, 0.4).row("s", &samples, &[], false).is_none());
         let limit = lower("peak memory", "MB", PEAK, Beside::Limit(10.0), 1.0);
-        assert_eq!(limit.row("s", &samples, None, true).unwrap().met, None);
+        assert_eq!(limit.row("s", &samples, &[], true).unwrap().met, None);
     }
 }
