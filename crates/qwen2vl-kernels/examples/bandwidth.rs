@@ -1,4 +1,4 @@
-//! Times the products of one decoding step and of prompts on weights of the 2B's shapes, beside a plain read of the same
+//! Times the products of one decoding step and of prompts on weights of the 2B's shapes, gate and up as one product, beside a plain read of the same
 //! memory: `cargo run --release -p qwen2vl-kernels --example bandwidth`; with `--read-only` the read alone, with numbers steps of
 //! so many rows alone.
 
@@ -12,6 +12,8 @@ struct Made {
     data: Vec<u8>,
     scales: Vec<u8>,
     points: Vec<u8>,
+    /// Multiplied with this one's product.
+    times: Option<Box<Made>>,
 }
 
 impl Made {
@@ -20,7 +22,29 @@ impl Made {
         let data = (0..bytes).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
         let groups = n * k / group;
         let points = if kind == Kind::U4 { groups.div_ceil(2) } else { groups };
-        Self { kind, shape: (n, k, group), data, scales: vec![0x20; groups * 2], points: vec![0x77; points] }
+        Self {
+            kind,
+            shape: (n, k, group),
+            data,
+            scales: vec![0x20; groups * 2],
+            points: vec![0x77; points],
+            times: None,
+        }
+    }
+
+    fn times(self, other: Self) -> Self {
+        Self { times: Some(Box::new(other)), ..self }
+    }
+
+    /// Weights, scales and zero points.
+    fn bytes(&self) -> usize {
+        let times = self.times.as_ref().map_or(0, |times| times.bytes());
+        self.data.len() + self.scales.len() + self.points.len() + times
+    }
+
+    /// Packed weights, one after the other.
+    fn data(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&self.data[..]).chain(self.times.iter().map(|times| &times.data[..]))
     }
 
     fn weights(&self) -> Weights<'_> {
@@ -43,15 +67,21 @@ fn run(name: &str, made: &[Made], m: usize, rounds: usize, pool: &Pool) {
         let started = Instant::now();
         for w in made {
             let (n, k, _) = w.shape;
-            let (weights, out) = (w.weights(), &mut out[..m * n]);
-            multiply(Rows { x: &x[..m * k], norm: None }, &mut [Product::new(&weights, out)], scratch, pool);
+            let (weights, times) = (w.weights(), w.times.as_ref().map(|times| times.weights()));
+            let alone = Product::new(&weights, &mut out[..m * n]);
+            let product = match &times {
+                Some(times) => Product { beta: Some(1.0), times: Some(times), ..alone },
+                None => alone,
+            };
+            multiply(Rows { x: &x[..m * k], norm: None }, &mut [product], scratch, pool);
         }
         started.elapsed().as_secs_f64()
     };
     once(&mut out, &mut scratch);
     let time = median((0..rounds).map(|_| once(&mut out, &mut scratch)).collect());
-    let bytes: usize = made.iter().map(|w| w.data.len() + w.scales.len() + w.points.len()).sum();
-    let products: f64 = made.iter().map(|w| 2.0 * (w.shape.0 * w.shape.1 * m) as f64).sum();
+    let bytes: usize = made.iter().map(Made::bytes).sum();
+    let values: usize = made.iter().map(|w| w.data().count() * w.shape.0 * w.shape.1).sum();
+    let products = 2.0 * (values * m) as f64;
     println!(
         "{name:28} m {m:5}: {:8.2} ms, {:6.1} GB/s, {:6.0} GFLOP/s",
         time * 1e3,
@@ -62,12 +92,12 @@ fn run(name: &str, made: &[Made], m: usize, rounds: usize, pool: &Pool) {
 
 fn main() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut language: Vec<Made> = (0..28)
-        .flat_map(|_| {
-            [(1536, 1536), (256, 1536), (256, 1536), (1536, 1536), (8960, 1536), (8960, 1536), (1536, 8960)]
-        })
-        .map(|(n, k)| Made::new(Kind::U4, n, k, 128))
-        .collect();
+    let four = |n, k| Made::new(Kind::U4, n, k, 128);
+    let layer = || {
+        let gated = four(8960, 1536).times(four(8960, 1536));
+        [four(1536, 1536), four(256, 1536), four(256, 1536), four(1536, 1536), gated, four(1536, 8960)]
+    };
+    let mut language: Vec<Made> = (0..28).flat_map(|_| layer()).collect();
     language.push(Made::new(Kind::U8, 151_936, 1536, 1536));
     read(&language, threads);
     if std::env::args().any(|arg| arg == "--read-only") {
@@ -97,18 +127,18 @@ fn main() {
 
 /// Reads all weights, as fast as that goes.
 fn read(made: &[Made], threads: usize) {
-    let bytes: usize = made.iter().map(|w| w.data.len()).sum();
+    let bytes: usize = made.iter().flat_map(Made::data).map(<[u8]>::len).sum();
     let once = || {
         let started = Instant::now();
         let sum: u64 = std::thread::scope(|scope| {
             let work: Vec<_> = (0..threads)
                 .map(|t| {
                     scope.spawn(move || {
-                        let part = |w: &Made| {
-                            let n = w.data.len() / threads;
+                        let part = |data: &[u8]| {
+                            let n = data.len() / threads;
                             let (_, words, _) = {
                                 // SAFETY: any bytes are numbers.
-                                unsafe { w.data[t * n..][..n].align_to::<[u64; 8]>() }
+                                unsafe { data[t * n..][..n].align_to::<[u64; 8]>() }
                             };
                             let mut sums = [0u64; 8];
                             for word in words {
@@ -118,7 +148,7 @@ fn read(made: &[Made], threads: usize) {
                             }
                             sums.iter().fold(0u64, |a, b| a.wrapping_add(*b))
                         };
-                        made.iter().map(part).fold(0u64, u64::wrapping_add)
+                        made.iter().flat_map(Made::data).map(part).fold(0u64, u64::wrapping_add)
                     })
                 })
                 .collect();
