@@ -1,6 +1,6 @@
-//! Times the products of one decoding step and of prompts on weights of the 2B's shapes, gate and up as one product, beside a plain read of the same
-//! memory: `cargo run --release -p qwen2vl-kernels --example bandwidth`; with `--read-only` the read alone, with numbers steps of
-//! so many rows alone.
+//! Times the products of one decoding step and of prompts on weights of the 2B's shapes, gate and up as one product, beside a
+//! plain read of the same memory: `cargo run --release -p qwen2vl-kernels --example bandwidth`; with `--read-only` the read
+//! alone, with numbers steps of so many rows alone.
 
 use std::time::Instant;
 

@@ -104,7 +104,8 @@ impl Scales {
         // So many spans have one scale.
         let spans = if groups == 1 { 1 } else { weights.group / span_of(weights) };
         self.scales.resize(groups * spans, [0; PANEL]);
-        self.zeros.resize(groups * spans, [0; PANEL]);
+        // With room for what is read at a time.
+        self.zeros.resize((groups * spans).next_multiple_of(NIBBLES), [0; PANEL]);
         if spans == 1 && self.read_fast(weights, rows, groups) {
             return;
         }
@@ -135,7 +136,6 @@ impl Scales {
             avx2::fetch_line(scales.wrapping_add(row * stride * 2 + SCALES_AHEAD));
             avx2::fetch_line(points.wrapping_add(row * stride / 2 + SCALES_AHEAD));
         }
-        self.zeros.resize(groups.next_multiple_of(NIBBLES), [0; PANEL]);
         let (to_scales, to_zeros) = (self.scales.as_mut_ptr(), self.zeros.as_mut_ptr());
         // SAFETY: all rows have so many groups, the last one those behind it as well, and there is room for them.
         unsafe {

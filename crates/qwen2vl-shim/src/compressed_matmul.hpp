@@ -39,6 +39,25 @@ struct Source {
     std::mutex running;
     std::vector<std::vector<float>> room;
 
+    // Nodes whose arithmetic stays in single precision.
+    std::unordered_set<const ov::Node*> precise;
+
+    // Keeps the arithmetic of cosines and sines, and of all they come from, in single precision, as OpenVINO does by itself where
+    // it computes rotary embeddings: in half of it angles of a few hundred positions are wrong.
+    void keep_precise(const ov::Output<ov::Node>& table) {
+        OPENVINO_ASSERT(ov::disable_conversion, "this OpenVINO cannot be told which precision to keep");
+        std::vector<std::shared_ptr<ov::Node>> nodes{table.get_node_shared_ptr()};
+        while (!nodes.empty()) {
+            const auto node = nodes.back();
+            nodes.pop_back();
+            if (ov::is_type<ov::op::v0::Constant>(node) || ov::is_type<ov::op::v0::Parameter>(node)) continue;
+            // All layers have the same tables.
+            if (!precise.insert(node.get()).second) continue;
+            ov::disable_conversion(node, ov::element::f16);
+            for (const auto& input : node->input_values()) nodes.push_back(input.get_node_shared_ptr());
+        }
+    }
+
     void release_room() {
         const std::lock_guard<std::mutex> one(running);
         room = {};
@@ -162,20 +181,11 @@ void set_heads(const ov::Output<ov::Node>& input, const Heads& heads) {
         if (value > 0) info[key] = value;
 }
 
-// Keeps the arithmetic of cosines and sines, and of all they come from, in single precision, as OpenVINO does by itself where it
-// computes rotary embeddings: in half of it angles of a few hundred positions are wrong.
-void keep_precise(const ov::Output<ov::Node>& table) {
-    OPENVINO_ASSERT(ov::disable_conversion, "this OpenVINO cannot be told which precision to keep");
-    std::unordered_set<const ov::Node*> seen;
-    std::vector<std::shared_ptr<ov::Node>> nodes{table.get_node_shared_ptr()};
-    while (!nodes.empty()) {
-        const auto node = nodes.back();
-        nodes.pop_back();
-        if (ov::is_type<ov::op::v0::Constant>(node) || ov::is_type<ov::op::v0::Parameter>(node) || !seen.insert(node.get()).second)
-            continue;
-        ov::disable_conversion(node, ov::element::f16);
-        for (const auto& input : node->input_values()) nodes.push_back(input.get_node_shared_ptr());
-    }
+// Where an operation with these inputs finds one that it reads as well.
+Place input_of(ov::OutputVector& inputs, const ov::Output<ov::Node>& input) {
+    const uint64_t index = std::find(inputs.begin(), inputs.end(), input) - inputs.begin();
+    if (index == inputs.size()) inputs.push_back(input);
+    return {Place::INPUT, index};
 }
 
 // Products `[.., n]` of rows `[.., k]` by the caller's kernels, link by link; only those that others read are outputs. Rows do
@@ -205,10 +215,7 @@ public:
             if (place.link != Place::INPUT) return Place{before + place.link, place.index};
             const auto input = next.input_value(place.index);
             if (input.get_node() == this) return m_chain->outputs[input.get_index()];
-            const auto known = std::find(inputs.begin(), inputs.end(), input);
-            const uint64_t index = known - inputs.begin();
-            if (known == inputs.end()) inputs.push_back(input);
-            return Place{Place::INPUT, index};
+            return input_of(inputs, input);
         };
         for (auto link : next.m_chain->links) {
             link.rows = moved(link.rows);
@@ -270,7 +277,7 @@ public:
                 if (!part.rotation) continue;
                 for (const auto& table : {part.rotation->cos, part.rotation->sin}) {
                     OPENVINO_ASSERT(table.link == Place::INPUT && is_there(table), "a table is not there");
-                    keep_precise(input_value(table.index));
+                    m_source->keep_precise(input_value(table.index));
                 }
             }
             loaded.push_back(Loaded::of(m_source, link));

@@ -179,6 +179,7 @@ bool is_table(const ov::Output<ov::Node>& output, int64_t head) {
 
 struct Rotated {
     ov::Output<ov::Node> output, cos, sin;
+    uint64_t head;
 };
 
 // `y * cos + cat(-y[half..], y[..half]) * sin`, where that is all that `y [.., head]` is used for.
@@ -202,7 +203,8 @@ std::optional<Rotated> rotated(const ov::Output<ov::Node>& y) {
             if (axis != -1 && axis != static_cast<int64_t>(shape.size()) - 1) continue;
             if (!is_slice(negated->input_value(0), y, head / 2, head) || !is_slice(turned->input_value(1), y, 0, head / 2)) continue;
             const auto cos = other_input(*by_cos, y), sin = by_sin->input_value(1 - i);
-            if (head % 2 == 0 && is_table(cos, head) && is_table(sin, head)) return Rotated{sum->output(0), cos, sin};
+            if (head % 2 == 0 && is_table(cos, head) && is_table(sin, head)) 
+                return Rotated{sum->output(0), cos, sin, static_cast<uint64_t>(head)};
         }
     }
     return std::nullopt;
@@ -212,19 +214,15 @@ std::optional<Rotated> rotated(const ov::Output<ov::Node>& y) {
 void take_heads(Candidate& c) {
     if (c.part.beta) return;
     auto output = handed_on(c.output);
-    ov::OutputVector tables;
-    const auto head = output.get_partial_shape();
-    if (const auto found = ov::disable_conversion ? rotated(output) : std::nullopt) {
-        output = handed_on(found->output);
-        tables = {found->cos, found->sin};
-    }
+    const auto found = ov::disable_conversion ? rotated(output) : std::nullopt;
+    if (found) output = handed_on(found->output);
     const auto& shape = output.get_partial_shape();
     if (output == c.output || shape.rank() != 2 || shape[1] != c.part.weights.n) return;
     c.output = output;
     c.part.flat = true;
-    if (tables.empty()) return;
-    c.part.rotation = Rotation{static_cast<uint64_t>(head[head.size() - 1].get_length()), {}, {}};
-    c.tables = tables;
+    if (!found) return;
+    c.part.rotation = Rotation{found->head, {}, {}};
+    c.tables = {found->cos, found->sin};
 }
 
 // The other factor of a gated product.

@@ -19,13 +19,6 @@
 
 namespace {
 
-// Where an operation with these inputs finds one that it reads as well.
-Place input_of(ov::OutputVector& inputs, const ov::Output<ov::Node>& input) {
-    const uint64_t index = std::find(inputs.begin(), inputs.end(), input) - inputs.begin();
-    if (index == inputs.size()) inputs.push_back(input);
-    return {Place::INPUT, index};
-}
-
 // Puts the caller's kernels in place of products of compressed weights and of what lies directly around them, products of the
 // same rows in one operation.
 void replace_products(const std::shared_ptr<ov::Model>& model, const std::shared_ptr<Source>& source) {
@@ -53,7 +46,7 @@ void replace_products(const std::shared_ptr<ov::Model>& model, const std::shared
             auto& c = found[j];
             if (c.taken || c.matmul->input_value(0) != x || (c.part.weights.kind == U4) != four_bits) continue;
             if (c.part.rotation) {
-                for (const auto& table : c.tables) keep_precise(table);
+                for (const auto& table : c.tables) source->keep_precise(table);
                 c.part.rotation->cos = input_of(inputs, c.tables[0]);
                 c.part.rotation->sin = input_of(inputs, c.tables[1]);
             }

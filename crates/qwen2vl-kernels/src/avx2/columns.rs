@@ -28,13 +28,8 @@ pub(crate) unsafe fn columns_of_8_halves(rows: *const u8, stride: usize, out: *m
             _mm256_unpackhi_epi32(a_high, b_high),
         ]
     };
-    for (i, (a, b)) in fours(0).into_iter().zip(fours(4)).enumerate() {
-        // SAFETY: as above.
-        unsafe {
-            _mm256_storeu_si256(out.add(2 * i).cast(), _mm256_unpacklo_epi64(a, b));
-            _mm256_storeu_si256(out.add(2 * i + 1).cast(), _mm256_unpackhi_epi64(a, b));
-        }
-    }
+    // SAFETY: as above.
+    unsafe { write_columns(fours(0), fours(4), out) };
 }
 
 /// The same of 4 values.
@@ -53,8 +48,20 @@ pub(crate) unsafe fn columns_of_4_halves(rows: *const u8, stride: usize, out: *m
         let (a, b) = (pairs(i), pairs(i + 2));
         [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)]
     };
-    for (i, (a, b)) in fours(0).into_iter().zip(fours(4)).enumerate() {
-        // SAFETY: as above.
+    // SAFETY: as above.
+    unsafe { write_columns(fours(0), fours(4), out) };
+}
+
+/// Writes columns, two of each pair: of `a` come four rows in each half, of `b` the next four.
+///
+/// # Safety
+///
+/// `2 * N` columns can be written.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn write_columns<const N: usize>(a: [__m256i; N], b: [__m256i; N], out: *mut [u16; PANEL]) {
+    for (i, (a, b)) in a.into_iter().zip(b).enumerate() {
+        // SAFETY: the caller vouches for it.
         unsafe {
             _mm256_storeu_si256(out.add(2 * i).cast(), _mm256_unpacklo_epi64(a, b));
             _mm256_storeu_si256(out.add(2 * i + 1).cast(), _mm256_unpackhi_epi64(a, b));
