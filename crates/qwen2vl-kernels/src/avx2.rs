@@ -1,5 +1,6 @@
 //! The kernels for AVX2. Outputs lie in the lanes of vectors; 4 or 2 inputs of each are a lane's 32 bits.
 
+pub(crate) mod attention;
 mod columns;
 mod few;
 mod values;
@@ -16,6 +17,7 @@ use crate::isa::TILE;
 use crate::panel::{PANEL, RowsOf, Scales};
 use crate::weights::Kind;
 use crate::{BLOCK, GROUP};
+use values::sum;
 
 /// Floats of a vector.
 const LANES: usize = 8;

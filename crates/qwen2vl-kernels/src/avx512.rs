@@ -1,6 +1,8 @@
 //! The kernels for AVX-512 with VNNI; what is done to activations before and to results behind is done as with AVX2. Outputs lie
 //! in the lanes of vectors; 4 inputs of each are a lane's 32 bits.
 
+pub(crate) mod attention;
+
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -208,48 +210,56 @@ fn of_span(scales: &Scales, span: usize) -> (__m512, __m512) {
     (_mm512_cvtph_ps(scales), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(zeros)))
 }
 
-/// As [`crate::avx2::tile`], to the bit, for weights of 4 and of 8 bits that are unpacked into bytes.
+/// As [`crate::avx2::tile`], to the bit, for weights of 4 and of 8 bits that are unpacked into bytes, of `P` panels.
 ///
 /// # Safety
 ///
 /// The processor is supported; all pointers are valid for the spans.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(crate) unsafe fn tile<const T: usize, const SPAN: usize>(
+pub(crate) unsafe fn tile<const T: usize, const P: usize, const SPAN: usize>(
     rows: At,
-    weights: *const u8,
-    scales: &Scales,
+    panels: [(*const u8, &Scales); P],
     spans: std::ops::Range<usize>,
-    acc: *mut f32,
+    acc: [*mut f32; P],
 ) {
     let groups = SPAN / GROUP;
     for (i, span) in spans.enumerate() {
-        let mut part = [_mm512_setzero_ps(); T];
+        let mut part = [[_mm512_setzero_ps(); P]; T];
         for group in i * groups..(i + 1) * groups {
-            let mut sums = [_mm512_setzero_si512(); T];
+            let mut sums = [[_mm512_setzero_si512(); P]; T];
             for step in 0..GROUP / 4 {
                 // SAFETY: the caller vouches for the pointers.
                 unsafe {
-                    let w = _mm512_load_si512(weights.add(group * GROUP * PANEL + step * 64).cast());
-                    for (t, sum) in sums.iter_mut().enumerate() {
+                    let mut w = [_mm512_setzero_si512(); P];
+                    for (w, (weights, _)) in w.iter_mut().zip(panels) {
+                        *w = _mm512_load_si512(weights.add(group * GROUP * PANEL + step * 64).cast());
+                    }
+                    for (t, sums) in sums.iter_mut().enumerate() {
                         let x = word(rows.values.cast(), (group * GROUP / 4 + step) * TILE + t);
-                        *sum = _mm512_dpbusd_epi32(*sum, w, x);
-                        keep(sum);
+                        for (sum, w) in sums.iter_mut().zip(w) {
+                            *sum = _mm512_dpbusd_epi32(*sum, w, x);
+                            keep(sum);
+                        }
                     }
                 }
             }
-            for (t, (part, sum)) in part.iter_mut().zip(sums).enumerate() {
+            for (t, (part, sums)) in part.iter_mut().zip(sums).enumerate() {
                 // SAFETY: as above.
                 let scale = _mm512_set1_ps(unsafe { *rows.scales.add(group * TILE + t) });
-                *part = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *part);
+                for (part, sum) in part.iter_mut().zip(sums) {
+                    *part = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *part);
+                }
             }
         }
-        // SAFETY: as above.
-        unsafe {
-            let (scales, zeros) = of_span(scales, span);
-            for (t, part) in part.iter().enumerate() {
-                let acc = acc.add(t * PANEL);
-                let part = _mm512_fnmadd_ps(zeros, _mm512_set1_ps(*rows.sums.add(i * TILE + t)), *part);
-                _mm512_storeu_ps(acc, _mm512_fmadd_ps(part, scales, _mm512_loadu_ps(acc)));
+        for (p, (_, scales)) in panels.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe {
+                let (scales, zeros) = of_span(scales, span);
+                for (t, part) in part.iter().enumerate() {
+                    let acc = acc[p].add(t * PANEL);
+                    let part = _mm512_fnmadd_ps(zeros, _mm512_set1_ps(*rows.sums.add(i * TILE + t)), part[p]);
+                    _mm512_storeu_ps(acc, _mm512_fmadd_ps(part, scales, _mm512_loadu_ps(acc)));
+                }
             }
         }
     }

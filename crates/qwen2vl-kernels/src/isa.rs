@@ -1,6 +1,7 @@
 //! Instruction sets that there are kernels for.
 
 use crate::activations::{Form, Layout};
+use crate::attention::VECTORS;
 #[cfg(test)]
 use crate::avx2;
 use crate::avx512;
@@ -47,6 +48,14 @@ impl Isa {
         match self {
             Self::Avx2 => 2,
             Self::Avx512 => WIDE,
+        }
+    }
+
+    /// Queries of attention that meet keys together.
+    pub(crate) fn queries(self) -> usize {
+        match self {
+            Self::Avx2 => VECTORS * 8,
+            Self::Avx512 => VECTORS * 16,
         }
     }
 

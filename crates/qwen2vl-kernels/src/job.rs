@@ -27,6 +27,9 @@ const AHEAD: usize = 512;
 /// Bytes of a page of memory, within which the processor fetches ahead by itself.
 const PAGE: usize = 4096;
 
+/// Panels that are computed together: each quantized value is then read once for both.
+const PAIR: usize = 2;
+
 /// Bytes of weights of a share of the work: less is not worth waking another thread.
 const SHARE_BYTES: usize = 48 << 10;
 
@@ -35,28 +38,26 @@ const SHARE_BYTES: usize = 48 << 10;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// What a thread needs for a panel.
+/// What a thread needs.
 #[derive(Default)]
 struct Buffers {
-    unpacked: Vec<Line>,
-    scales: Scales,
-    /// Results of the panel, and of the other factor's, `[tokens, 16]`.
-    acc: Vec<[f32; PANEL]>,
-    factors: Vec<[f32; PANEL]>,
+    /// For panels that are computed together.
+    panels: [OfPanel; PAIR],
     /// Results of all panels of a share.
     share: Vec<[f32; PANEL]>,
 }
 
-thread_local! {
-    static BUFFERS: RefCell<Buffers> = RefCell::default();
+/// What a panel needs.
+#[derive(Default)]
+struct OfPanel {
+    unpacked: Vec<Line>,
+    scales: Scales,
+    /// Results, `[tokens, 16]`.
+    acc: Vec<[f32; PANEL]>,
 }
 
-/// Unpacked weights of a panel, from value `at` on.
-struct Chunk<'a> {
-    unpacked: *const u8,
-    scales: &'a Scales,
-    at: usize,
-    values: usize,
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
 /// Results, `[m, n]`.
@@ -138,7 +139,7 @@ fn quantize(of: Rows<'_>, activations: &mut Activations, pool: &Pool) {
                 None => avx2::quantize(form, x, &mut row),
                 Some(norm) => {
                     normalized.resize(x.len(), 0.0);
-                    avx2::normalize(x, norm.epsilon, norm.weight, normalized);
+                    avx2::normalize(x, norm, normalized);
                     avx2::quantize(form, normalized, &mut row);
                 }
             }
@@ -174,34 +175,60 @@ impl Job<'_> {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     fn run_as<const KIND: u8, const SPAN: usize>(&self, panels: Range<usize>, buffers: &mut Buffers) {
-        let Buffers { unpacked, scales, acc, factors, share } = buffers;
+        let Buffers { panels: both, share } = buffers;
         let Layout { k, form, .. } = self.activations.layout;
-        unpacked.resize(CHUNK * PANEL * form.bytes() / size_of::<Line>(), Line([0; 64]));
-        if let Some(times) = self.times.filter(|_| self.m <= IN_RUNS) {
-            // Memory is read best from one place after the other: from both in turns it takes a quarter longer.
+        let all = 0..self.m;
+        if self.m <= IN_RUNS {
+            let [of, other] = both;
+            // Memory is read best from one place after the other: from both factors in turns it takes a quarter longer.
             share.clear();
             for panel in panels.clone() {
                 let rows = self.rows(panel, &panels);
-                self.factor::<KIND, SPAN>(self.weights, rows, &(0..self.m), unpacked, scales, acc);
-                share.extend_from_slice(&acc[..self.m]);
+                self.factor::<1, KIND, SPAN>([(self.weights, rows)], &all, std::slice::from_mut(of));
+                if self.times.is_none() {
+                    self.finish(rows, &all, &mut of.acc, None);
+                }
+                share.extend_from_slice(&of.acc[..self.m]);
             }
+            let Some(times) = self.times else { return };
             for (panel, acc) in panels.clone().zip(share.chunks_exact_mut(self.m)) {
                 let rows = self.rows(panel, &panels);
-                self.factor::<KIND, SPAN>(times, rows, &(0..self.m), unpacked, scales, factors);
-                self.finish(rows, &(0..self.m), acc, Some(&factors[..]));
+                self.factor::<1, KIND, SPAN>([(times, rows)], &all, std::slice::from_mut(other));
+                self.finish(rows, &all, acc, Some(&other.acc));
             }
             return;
         }
         let tokens = (TOKEN_BYTES / (k * form.bytes())).max(LEAST_TOKENS) / TILE * TILE;
         for first in (0..self.m).step_by(tokens) {
             let tokens = first..(first + tokens).min(self.m);
-            for panel in panels.clone() {
+            let mut panel = panels.start;
+            while panel < panels.end {
                 let rows = self.rows(panel, &panels);
-                self.factor::<KIND, SPAN>(self.weights, rows, &tokens, unpacked, scales, acc);
-                if let Some(times) = self.times {
-                    self.factor::<KIND, SPAN>(times, rows, &tokens, unpacked, scales, factors);
+                match self.times {
+                    Some(times) => {
+                        self.factor::<2, KIND, SPAN>([(self.weights, rows), (times, rows)], &tokens, both);
+                        let [of, other] = both;
+                        self.finish(rows, &tokens, &mut of.acc, Some(&other.acc));
+                    }
+                    None if panel + 1 < panels.end => {
+                        panel += 1;
+                        let next = self.rows(panel, &panels);
+                        self.factor::<2, KIND, SPAN>(
+                            [(self.weights, rows), (self.weights, next)],
+                            &tokens,
+                            both,
+                        );
+                        for (of, rows) in both.iter_mut().zip([rows, next]) {
+                            self.finish(rows, &tokens, &mut of.acc, None);
+                        }
+                    }
+                    None => {
+                        let of = &mut both[..1];
+                        self.factor::<1, KIND, SPAN>([(self.weights, rows)], &tokens, of);
+                        self.finish(rows, &tokens, &mut of[0].acc, None);
+                    }
                 }
-                self.finish(rows, &tokens, acc, self.times.map(|_| &factors[..]));
+                panel += 1;
             }
         }
     }
@@ -216,57 +243,64 @@ impl Job<'_> {
         PanelRows { first: panel * PANEL, step: 1, n: PANEL.min(self.weights.n - panel * PANEL) }
     }
 
-    /// Computes the product with a panel, for some rows of activations.
+    /// Computes the product with `P` panels, for some rows of activations.
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn factor<const KIND: u8, const SPAN: usize>(
+    fn factor<const P: usize, const KIND: u8, const SPAN: usize>(
         &self,
-        w: &Weights<'_>,
-        rows: PanelRows,
+        panels: [(&Weights<'_>, PanelRows); P],
         tokens: &Range<usize>,
-        unpacked: &mut [Line],
-        scales: &mut Scales,
-        acc: &mut Vec<[f32; PANEL]>,
+        of: &mut [OfPanel],
     ) {
-        scales.read(w, rows);
-        // Room for what is missing beside the last rows.
-        acc.clear();
-        acc.resize(tokens.len().next_multiple_of(self.activations.layout.abreast), [0.0; PANEL]);
-        let row_bytes = w.kind.bytes(w.k);
-        // The next panel: of short rows it lies behind this one.
-        let next = (rows.step == 1 && row_bytes < PAGE).then_some(row_bytes * PANEL);
-        let results = acc.as_mut_ptr().cast::<f32>();
-        if self.m <= self.isa.few() {
-            let ahead = next.unwrap_or(AHEAD);
-            let panel = Packed { rows: RowsOf::new(w, rows, 0), scales, blocks: w.k / BLOCK, ahead };
-            // SAFETY: the processor is supported; weights, scales and activations have all blocks, and results room.
-            return unsafe { self.few::<KIND, SPAN>(&panel, results) };
+        let Layout { k, form, abreast } = self.activations.layout;
+        for ((w, rows), of) in panels.iter().zip(of.iter_mut()) {
+            of.scales.read(w, *rows);
+            // Room for what is missing beside the last rows.
+            of.acc.clear();
+            of.acc.resize(tokens.len().next_multiple_of(abreast), [0.0; PANEL]);
         }
-        let unpacked = unpacked.as_mut_ptr().cast::<u8>();
-        for at in (0..w.k).step_by(CHUNK) {
-            let values = CHUNK.min(w.k - at);
-            let packed = RowsOf::new(w, rows, at);
-            // SAFETY: the processor is supported; the rows have so many values more, and a chunk has room.
-            unsafe {
-                match self.isa {
-                    Isa::Avx2 => avx2::unpack::<KIND>(&packed, values / BLOCK, unpacked),
-                    Isa::Avx512 => avx512::unpack::<KIND>(&packed, values / BLOCK, unpacked),
+        // The next panel: of short rows it lies behind this one.
+        let next = |w: &Weights<'_>, rows: PanelRows| {
+            let row_bytes = w.kind.bytes(k);
+            (rows.step == 1 && row_bytes < PAGE).then_some(row_bytes * PANEL * P)
+        };
+        if self.m <= self.isa.few() {
+            for ((w, rows), of) in panels.iter().zip(of) {
+                let ahead = next(w, *rows).unwrap_or(AHEAD);
+                let panel =
+                    Packed { rows: RowsOf::new(w, *rows, 0), scales: &of.scales, blocks: k / BLOCK, ahead };
+                // SAFETY: the processor is supported; weights, scales and activations have all blocks, and results room.
+                unsafe { self.few::<KIND, SPAN>(&panel, of.acc.as_mut_ptr().cast()) };
+            }
+            return;
+        }
+        for at in (0..k).step_by(CHUNK) {
+            let values = CHUNK.min(k - at);
+            for ((w, rows), of) in panels.iter().zip(of.iter_mut()) {
+                of.unpacked.resize(CHUNK * PANEL * form.bytes() / size_of::<Line>(), Line([0; 64]));
+                let (packed, unpacked) = (RowsOf::new(w, *rows, at), of.unpacked.as_mut_ptr().cast::<u8>());
+                // SAFETY: the processor is supported; the rows have so many values more, and a chunk has room.
+                unsafe {
+                    match self.isa {
+                        Isa::Avx2 => avx2::unpack::<KIND>(&packed, values / BLOCK, unpacked),
+                        Isa::Avx512 => avx512::unpack::<KIND>(&packed, values / BLOCK, unpacked),
+                    }
+                }
+                if tokens.start == 0 {
+                    let bytes = w.kind.bytes(values);
+                    packed.fetch(0..PANEL, next(w, *rows).unwrap_or(bytes), bytes);
                 }
             }
-            if tokens.start == 0 {
-                let bytes = w.kind.bytes(values);
-                packed.fetch(0..PANEL, next.unwrap_or(bytes), bytes);
-            }
-            let chunk = Chunk { unpacked, scales, at, values };
             let mut token = tokens.start;
             while token < tokens.end {
-                let results = acc[token - tokens.start..].as_mut_ptr().cast::<f32>();
-                // SAFETY: activations and scales have all spans; there is room for the tile's results.
+                // SAFETY: activations, weights and scales have all values; there is room for results of whole tiles.
                 token += unsafe {
                     match (tokens.end - token, self.isa) {
-                        (1, _) => self.tile::<1, KIND, SPAN>(&chunk, token, results),
-                        (2, _) => self.tile::<2, KIND, SPAN>(&chunk, token, results),
-                        (5.., Isa::Avx512) => self.tile::<TILE, KIND, SPAN>(&chunk, token, results),
-                        _ => self.tile::<4, KIND, SPAN>(&chunk, token, results),
+                        (1, _) => self.tile::<1, P, KIND, SPAN>(of, at..at + values, token, tokens.start),
+                        (2, _) => self.tile::<2, P, KIND, SPAN>(of, at..at + values, token, tokens.start),
+                        (5.., Isa::Avx512) if P == 1 => {
+                            self.tile::<TILE, P, KIND, SPAN>(of, at..at + values, token, tokens.start)
+                        }
+                        _ => self.tile::<4, P, KIND, SPAN>(of, at..at + values, token, tokens.start),
                     }
                 };
             }
@@ -297,27 +331,44 @@ impl Job<'_> {
         }
     }
 
-    /// Adds to the results of the first `T` of some rows of activations, and says how many these are.
+    /// Adds what some values of unpacked panels give to the results of `T` rows of activations, of which there are those from
+    /// `first` on; says how many rows these were.
     ///
     /// # Safety
     ///
-    /// There is room for `[T, 16]` results.
+    /// Panels have these values and scales, and room for as many results.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
+    unsafe fn tile<const T: usize, const P: usize, const KIND: u8, const SPAN: usize>(
         &self,
-        chunk: &Chunk<'_>,
+        of: &mut [OfPanel],
+        values: Range<usize>,
         token: usize,
-        results: *mut f32,
+        first: usize,
     ) -> usize {
-        let Chunk { unpacked, scales, at, values } = *chunk;
-        let spans = at / SPAN..(at + values) / SPAN;
-        let rows = self.activations.at(token, at, SPAN);
-        // SAFETY: weights, scales and activations have all spans; the caller vouches for the results.
+        let spans = values.start / SPAN..values.end / SPAN;
+        let rows = self.activations.at(token, values.start, SPAN);
+        let result = |of: &mut OfPanel| of.acc[token - first..].as_mut_ptr().cast::<f32>();
+        // SAFETY: the caller vouches for it.
         unsafe {
             match self.isa {
-                Isa::Avx2 => avx2::tile::<T, KIND, SPAN>(rows, unpacked, scales, spans, results),
-                Isa::Avx512 => avx512::tile::<T, SPAN>(rows, unpacked, scales, spans, results),
+                Isa::Avx2 => {
+                    for of in &mut of[..P] {
+                        let results = result(of);
+                        avx2::tile::<T, KIND, SPAN>(
+                            rows,
+                            of.unpacked.as_ptr().cast(),
+                            &of.scales,
+                            spans.clone(),
+                            results,
+                        );
+                    }
+                }
+                Isa::Avx512 => {
+                    let results: [_; P] = std::array::from_fn(|p| result(&mut of[p]));
+                    let panels = std::array::from_fn(|p| (of[p].unpacked.as_ptr().cast(), &of[p].scales));
+                    avx512::tile::<T, P, SPAN>(rows, panels, spans, results);
+                }
             }
         }
         T
@@ -335,8 +386,9 @@ impl Job<'_> {
     ) {
         let padded = |values: &[f32]| {
             let mut panel = [0.0; PANEL];
-            match rows.step {
-                1 => panel[..rows.n].copy_from_slice(&values[rows.first..][..rows.n]),
+            match (rows.step, rows.n) {
+                (1, PANEL) => panel.copy_from_slice(&values[rows.first..][..PANEL]),
+                (1, n) => panel[..n].copy_from_slice(&values[rows.first..][..n]),
                 _ => panel.iter_mut().enumerate().for_each(|(i, v)| *v = values[rows.row(i)]),
             }
             panel
@@ -350,8 +402,9 @@ impl Job<'_> {
             // SAFETY: within the rows and columns of this call.
             unsafe {
                 let out = self.out.0.add(token * n);
-                match rows.step {
-                    1 => std::ptr::copy_nonoverlapping(y.as_ptr(), out.add(rows.first), rows.n),
+                match (rows.step, rows.n) {
+                    (1, PANEL) => out.add(rows.first).cast::<[f32; PANEL]>().write_unaligned(*y),
+                    (1, n) => std::ptr::copy_nonoverlapping(y.as_ptr(), out.add(rows.first), n),
                     _ => y.iter().enumerate().for_each(|(i, y)| *out.add(rows.row(i)) = *y),
                 }
             }

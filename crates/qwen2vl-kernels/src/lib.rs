@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod activations;
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -17,9 +18,10 @@ mod product;
 mod rotation;
 mod weights;
 
+pub use attention::{Attention, attend, is_head_supported};
 pub use multiply::{Scratch, free_rows, is_supported, multiply};
 pub use pool::Pool;
-pub use product::{Product, RmsNorm, Rows};
+pub use product::{Norm, Product, Rows};
 pub use rotation::Rotation;
 pub use weights::{Kind, Weights, WeightsError};
 

@@ -8,6 +8,8 @@ use crate::product::{Product, Rows};
 #[derive(Debug, Default)]
 pub struct Scratch {
     activations: Activations,
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) attention: crate::attention::Quantized,
 }
 
 /// Whether [`multiply`] can be used on this processor.
@@ -34,8 +36,8 @@ pub fn free_rows() -> usize {
 pub fn multiply(rows: Rows<'_>, products: &mut [Product<'_>], scratch: &mut Scratch, pool: &Pool) {
     let Some(first) = products.first().map(|p| p.weights) else { return };
     let m = rows.x.len() / first.k;
-    let weight = rows.norm.and_then(|norm| norm.weight).is_none_or(|weight| weight.len() == first.k);
-    let fits = rows.x.len() == m * first.k && weight && products.iter().all(|p| p.fits(m, first));
+    let norm = rows.norm.is_none_or(|norm| norm.fits(first.k));
+    let fits = rows.x.len() == m * first.k && norm && products.iter().all(|p| p.fits(m, first));
     assert!(fits, "lengths do not fit the weights");
     assert!(is_supported(), "this processor has no AVX2");
     if m == 0 {

@@ -8,7 +8,7 @@ use super::*;
 use crate::activations::{Form, Layout};
 use crate::isa::Isa;
 use crate::panel::{PanelRows, RowsOf};
-use crate::{BLOCK, GROUP, Kind, RmsNorm, Weights, avx2, avx512};
+use crate::{BLOCK, GROUP, Kind, Norm, Weights, avx2, avx512};
 
 /// Weights at random.
 struct Made {
@@ -366,23 +366,36 @@ fn rows_are_normalized_before_and_added_to_behind() {
     }
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     let mut scratch = Scratch::default();
-    for (k, weighted) in [(1536, true), (128, false), (8960, true)] {
+    for (k, weighted, centered) in
+        [(1536, true, false), (128, false, false), (8960, true, true), (1280, false, true)]
+    {
         let made = Made::new(&mut rng, Kind::U4, (37, k, 128), true);
         let weight: Vec<f32> = (0..k).map(|_| rng.random_range(0.1..2.0)).collect();
-        let norm = RmsNorm { epsilon: 1e-6, weight: weighted.then_some(&weight) };
+        let bias: Vec<f32> = (0..k).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let of = |values| weighted.then_some(values);
+        let norm = Norm {
+            centered,
+            epsilon: 1e-6,
+            weight: of(&weight[..]),
+            bias: of(&bias[..]).filter(|_| centered),
+        };
         for (m, threads) in [(1, 2), (3, 1), (700, 2)] {
             let pool = Pool::new(threads);
             let x = activations(&mut rng, m * k);
             let mut normalized = vec![0.0; m * k];
             for (x, out) in x.chunks_exact(k).zip(normalized.chunks_exact_mut(k)) {
                 // SAFETY: the processor is supported.
-                unsafe { avx2::normalize(x, norm.epsilon, norm.weight, out) };
-                let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / k as f64;
+                unsafe { avx2::normalize(x, norm, out) };
+                let mean = |of: &mut dyn Iterator<Item = f64>| of.sum::<f64>() / k as f64;
+                let middle = if centered { mean(&mut x.iter().map(|x| f64::from(*x))) } else { 0.0 };
+                let square = mean(&mut x.iter().map(|x| (f64::from(*x) - middle).powi(2)));
                 for (i, got) in out.iter().enumerate() {
                     let weight = norm.weight.map_or(1.0, |weight| f64::from(weight[i]));
-                    let want = f64::from(x[i]) / (mean + 1e-6).sqrt() * weight;
+                    let bias = norm.bias.map_or(0.0, |bias| f64::from(bias[i]));
+                    let want = (f64::from(x[i]) - middle) / (square + 1e-6).sqrt() * weight + bias;
                     assert!(
-                        (f64::from(*got) - want).abs() <= 1e-6 * want.abs(),
+                        (f64::from(*got) - want).abs()
+                            <= 1e-6 * want.abs() + if centered { 1e-6 } else { 0.0 },
                         "{k}, {i}: {got} for {want}"
                     );
                 }

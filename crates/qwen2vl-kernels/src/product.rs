@@ -9,16 +9,27 @@ pub struct Rows<'a> {
     /// `[m, k]`.
     pub x: &'a [f32],
     /// `None` takes them as they are.
-    pub norm: Option<RmsNorm<'a>>,
+    pub norm: Option<Norm<'a>>,
 }
 
-/// `x / sqrt(mean(x²) + epsilon) * weight`, row by row.
+/// `x / sqrt(mean(x²) + epsilon) * weight + bias`, row by row: an RMS norm, or a layer norm of rows less their mean.
 #[derive(Debug, Clone, Copy)]
-pub struct RmsNorm<'a> {
+pub struct Norm<'a> {
+    /// Whether a row's mean is taken off before.
+    pub centered: bool,
     /// Keeps rows of zeros finite.
     pub epsilon: f32,
     /// `[k]`; `None` is ones.
     pub weight: Option<&'a [f32]>,
+    /// `[k]`; `None` is zeros.
+    pub bias: Option<&'a [f32]>,
+}
+
+impl Norm<'_> {
+    /// Whether its lengths fit rows of `k` values.
+    pub(crate) fn fits(&self, k: usize) -> bool {
+        self.weight.iter().chain(&self.bias).all(|of| of.len() == k)
+    }
 }
 
 /// A product of rows with weights, and what is done with its results: `out [m, n] = f(x [m, k] * weightsᵀ + bias)`, times `x *

@@ -37,22 +37,24 @@ impl Rotation<'_> {
         let shares: Vec<_> = out.chunks_mut(share * n).map(Mutex::new).collect();
         pool.run(shares.len(), &|i| {
             let Ok(mut out) = shares[i].lock() else { return };
-            let tables = i * share * self.width..;
-            let tables = self.cos[tables.clone()].chunks(self.width).zip(self.sin[tables].chunks(self.width));
-            for (row, (cos, sin)) in out.chunks_mut(n).zip(tables) {
-                row.chunks_mut(self.width).for_each(|head| rotate_head(head, cos, sin));
+            for (row, out) in out.chunks_mut(n).enumerate() {
+                out.chunks_mut(self.width).for_each(|head| self.rotate_head(i * share + row, head));
             }
         });
     }
-}
 
-fn rotate_head(head: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let half = head.len() / 2;
-    let (first, second) = head.split_at_mut(half);
-    let ((cos_first, cos_second), (sin_first, sin_second)) = (cos.split_at(half), sin.split_at(half));
-    let tables = cos_first.iter().zip(cos_second).zip(sin_first.iter().zip(sin_second));
-    for ((a, b), ((cos_a, cos_b), (sin_a, sin_b))) in first.iter_mut().zip(second).zip(tables) {
-        (*a, *b) = (*a * cos_a - *b * sin_a, *b * cos_b + *a * sin_b);
+    /// Rotates a head of one of the rows.
+    #[inline(always)]
+    pub(crate) fn rotate_head(&self, row: usize, head: &mut [f32]) {
+        let of_row = row * self.width..(row + 1) * self.width;
+        let half = self.width / 2;
+        let (first, second) = head.split_at_mut(half);
+        let (cos_first, cos_second) = self.cos[of_row.clone()].split_at(half);
+        let (sin_first, sin_second) = self.sin[of_row].split_at(half);
+        let tables = cos_first.iter().zip(cos_second).zip(sin_first.iter().zip(sin_second));
+        for ((a, b), ((cos_a, cos_b), (sin_a, sin_b))) in first.iter_mut().zip(second).zip(tables) {
+            (*a, *b) = (*a * cos_a - *b * sin_a, *b * cos_b + *a * sin_b);
+        }
     }
 }
 

@@ -52,7 +52,9 @@ struct Part {
 // What is done to the rows before.
 struct Norm {
     float epsilon = 0;
-    std::optional<Columns> weight;
+    // Whether their mean is taken off.
+    bool centered = false;
+    std::optional<Columns> weight, bias;
 };
 
 // What paged attention, whose result the rows are, knows beside its inputs, and what compiled models on disk do not keep.
@@ -148,7 +150,9 @@ template <typename IO> void fields(IO& io, Part& part) {
 }
 template <typename IO> void fields(IO& io, Norm& norm) {
     fields(io, norm.epsilon);
+    io.word(norm.centered);
     fields(io, norm.weight);
+    fields(io, norm.bias);
 }
 template <typename IO> void fields(IO& io, Link& link) {
     fields(io, link.parts);

@@ -8,74 +8,18 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include <openvino/core/op_extension.hpp>
-#include <openvino/op/constant.hpp>
 #include <openvino/op/op.hpp>
-#include <openvino/op/parameter.hpp>
 #include <openvino/openvino.hpp>
 
 #include "chain.hpp"
 #include "kernels.hpp"
-
-// Exported by OpenVINO's library, but in no header; null where a version has none.
-namespace ov {
-__attribute__((weak)) void disable_conversion(const std::shared_ptr<Node>& node, const element::Type& to);
-}
+#include "source.hpp"
 
 namespace {
-
-// A model's file of weights, and what computes with them.
-struct Source {
-    // Mapped.
-    ov::Tensor file;
-    Kernels kernels{};
-    // Products that were taken from it.
-    uint64_t products = 0;
-    // Room for products that are no outputs, of whichever operation runs.
-    std::mutex running;
-    std::vector<std::vector<float>> room;
-
-    // Nodes whose arithmetic stays in single precision.
-    std::unordered_set<const ov::Node*> precise;
-
-    // Keeps the arithmetic of cosines and sines, and of all they come from, in single precision, as OpenVINO does by itself where
-    // it computes rotary embeddings: in half of it angles of a few hundred positions are wrong.
-    void keep_precise(const ov::Output<ov::Node>& table) {
-        OPENVINO_ASSERT(ov::disable_conversion, "this OpenVINO cannot be told which precision to keep");
-        std::vector<std::shared_ptr<ov::Node>> nodes{table.get_node_shared_ptr()};
-        while (!nodes.empty()) {
-            const auto node = nodes.back();
-            nodes.pop_back();
-            if (ov::is_type<ov::op::v0::Constant>(node) || ov::is_type<ov::op::v0::Parameter>(node)) continue;
-            // All layers have the same tables.
-            if (!precise.insert(node.get()).second) continue;
-            ov::disable_conversion(node, ov::element::f16);
-            for (const auto& input : node->input_values()) nodes.push_back(input.get_node_shared_ptr());
-        }
-    }
-
-    void release_room() {
-        const std::lock_guard<std::mutex> one(running);
-        room = {};
-    }
-
-    // Where a part of it lies.
-    const uint8_t* at(uint64_t offset, uint64_t bytes) const {
-        OPENVINO_ASSERT(offset <= file.get_byte_size() && bytes <= file.get_byte_size() - offset, "the weights end early");
-        return static_cast<const uint8_t*>(file.data()) + offset;
-    }
-
-    // Nothing for what does not lie in it.
-    std::optional<uint64_t> offset(const void* data) const {
-        const auto first = reinterpret_cast<uintptr_t>(file.data()), at = reinterpret_cast<uintptr_t>(data);
-        if (at < first || at >= first + file.get_byte_size()) return std::nullopt;
-        return at - first;
-    }
-};
 
 // Weights that the caller's kernels have seen.
 struct Prepared {
@@ -110,7 +54,7 @@ struct Loaded {
         std::vector<float> bias;
     };
     std::vector<Product> products;
-    std::vector<float> norm_weight;
+    std::vector<float> norm_weight, norm_bias;
 
     static std::shared_ptr<const Loaded> of(const std::shared_ptr<Source>& source, const Link& link) {
         const auto loaded = std::make_shared<Loaded>();
@@ -125,6 +69,7 @@ struct Loaded {
                                         part.bias ? numbers(*source, *part.bias) : std::vector<float>{}});
         }
         if (link.norm && link.norm->weight) loaded->norm_weight = numbers(*source, *link.norm->weight);
+        if (link.norm && link.norm->bias) loaded->norm_bias = numbers(*source, *link.norm->bias);
         return loaded;
     }
 
@@ -146,9 +91,6 @@ private:
         return all;
     }
 };
-
-// The model that this thread reads back from disk.
-thread_local std::shared_ptr<Source> reading_from;
 
 // The paged attention that an input comes from, if only a few operations lie between, and none of ours.
 std::shared_ptr<ov::Node> attention_before(ov::Output<ov::Node> input) {
@@ -363,7 +305,8 @@ private:
                 products[j].head = part.rotation->head;
             }
             if (link.plus) products[0].plus = at(*link.plus);
-            const Rows of{at(link.rows), rows, link.norm ? &link.norm->epsilon : nullptr, numbers(loaded.norm_weight)};
+            const Rows of{at(link.rows), rows, link.norm ? &link.norm->epsilon : nullptr, link.norm && link.norm->centered,
+                          numbers(loaded.norm_weight), numbers(loaded.norm_bias)};
             const auto& k = m_source->kernels;
             k.multiply(k.context, products.data(), products.size(), &of);
         }

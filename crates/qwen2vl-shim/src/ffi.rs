@@ -10,7 +10,7 @@ use crate::Error;
 use crate::products::{RawKernels, RawWeights};
 
 /// What shim.cpp says of itself; raised with every change of a signature.
-pub(crate) const ABI: u32 = 6;
+pub(crate) const ABI: u32 = 7;
 
 /// Longest message taken over from OpenVINO, bytes.
 pub(crate) const MESSAGE: usize = 4096;
@@ -31,6 +31,7 @@ pub(crate) struct RawOptions {
     pub properties: *const RawProperty,
     pub n_properties: u64,
     pub paged: u32,
+    pub unmasked: u32,
     pub kernels: *const RawKernels,
     pub mapped: *const u8,
     pub mapped_bytes: u64,

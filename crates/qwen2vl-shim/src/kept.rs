@@ -38,7 +38,7 @@ impl Kept {
         add(shim.file_name().map(OsStr::as_encoded_bytes)?);
         add(options.device.as_bytes());
         options.properties.iter().for_each(|(key, value)| add(format!("{key}={value}").as_bytes()));
-        add(&[u8::from(options.paged)]);
+        add(&[u8::from(options.paged), u8::from(options.unmasked)]);
         add(&processor());
         let key = short(hash);
         let name = Path::new(options.xml).file_stem()?.to_str()?;
@@ -122,6 +122,7 @@ mod tests {
             device: "CPU",
             properties: &properties,
             paged: false,
+            unmasked: false,
             kernels: None,
             kept_in: Some(dir.path()),
         };
@@ -131,6 +132,7 @@ mod tests {
         let mut all = vec![
             first,
             path(&CompileOptions { paged: true, ..options.clone() }),
+            path(&CompileOptions { unmasked: true, ..options.clone() }),
             path(&CompileOptions { properties: &[], ..options.clone() }),
             Kept::new(&options, Path::new("other.so")).unwrap().path,
         ];
@@ -140,7 +142,7 @@ mod tests {
         all.push(path(&options));
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 6);
+        assert_eq!(all.len(), 7);
         fs::remove_file(&xml).unwrap();
         assert!(Kept::new(&options, Path::new("shim.so")).is_none());
     }

@@ -32,16 +32,29 @@ struct Product {
     float* out;
 };
 
-// Rows `x [m, k]`. Where there is an epsilon, they are RMS-normalized first, and multiplied with `norm_weight [k]` unless that
-// is null.
+// Rows `x [m, k]`. Where there is an epsilon, they are normalized first: less their mean if they are centered, divided by the root
+// of their mean square, times `norm_weight [k]`, plus `norm_bias [k]`; what is null is left out.
 struct Rows {
     const float* x;
     uint64_t m;
     const float* epsilon;
+    uint32_t centered;
     const float* norm_weight;
+    const float* norm_bias;
 };
 
-// The caller's matrix products. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
+// `out [n, heads, width] = softmax(scale * q k^T) v` of `qkv [n, 3, heads, width]`, whose queries and keys are rotated by `cos` and
+// `sin [n, width]`.
+struct Attention {
+    const float* qkv;
+    const float* cos;
+    const float* sin;
+    uint64_t n, heads, width;
+    float scale;
+    float* out;
+};
+
+// The caller's matrix products and attention. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
 // long as the caller's library is loaded.
 struct Kernels {
     void* context;
@@ -49,6 +62,9 @@ struct Kernels {
     // All products of the same rows.
     void (*multiply)(void* context, const Product* products, uint64_t n, const Rows* rows);
     void (*release)(void* context, void* prepared);
+    // Whether there is an attention of heads of this width.
+    int (*attends)(void* context, uint64_t width);
+    void (*attend)(void* context, const Attention* attention);
 };
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <openvino/op/divide.hpp>
 #include <openvino/op/matmul.hpp>
 #include <openvino/op/multiply.hpp>
+#include <openvino/op/mvn.hpp>
 #include <openvino/op/power.hpp>
 #include <openvino/op/reduce_mean.hpp>
 #include <openvino/op/reshape.hpp>
@@ -44,15 +45,17 @@ struct Candidate {
     bool taken = false;
 };
 
-// The only node that reads an output, if it is a `T` of the same shape.
+// The only node that reads an output, if it is a `T` whose result has so many dimensions more.
 template <typename T>
-std::shared_ptr<T> only_reader(const ov::Output<ov::Node>& output) {
+std::shared_ptr<T> only_reader(const ov::Output<ov::Node>& output, int64_t more = 0) {
     const auto readers = output.get_target_inputs();
     if (readers.size() != 1) return nullptr;
     const auto node = ov::as_type_ptr<T>(readers.begin()->get_node()->shared_from_this());
-    const bool same = node && node->get_output_size() == 1 &&
-                      node->get_output_partial_shape(0).rank() == output.get_partial_shape().rank();
-    return same ? node : nullptr;
+    if (!node || node->get_output_size() != 1) return nullptr;
+    const auto before = output.get_partial_shape().rank(), after = node->get_output_partial_shape(0).rank();
+    const bool fits = before.is_dynamic() || after.is_dynamic() ? more == 0 && before == after
+                                                                : after.get_length() == before.get_length() + more;
+    return fits ? node : nullptr;
 }
 
 // The other input of an operation of two.
@@ -100,19 +103,23 @@ bool keeps_order(const ov::Node& node) {
     return true;
 }
 
-// The last of the outputs that an output becomes without a change of its numbers or their order, and without other readers. Those
-// of shapes do not count: they are of what is behind attention, which is not needed with products in its place.
+// Those that read an output's numbers: what reads its shape is not needed with an operation of ours in its place.
+std::vector<std::shared_ptr<ov::Node>> readers_of(const ov::Output<ov::Node>& output) {
+    std::vector<std::shared_ptr<ov::Node>> readers;
+    for (const auto& reader : output.get_target_inputs()) {
+        const auto node = reader.get_node()->shared_from_this();
+        if (!ov::is_type<ov::op::util::ShapeOfBase>(node)) readers.push_back(node);
+    }
+    return readers;
+}
+
+// The last of the outputs that an output becomes without a change of its numbers or their order, and without other readers.
 ov::Output<ov::Node> handed_on(ov::Output<ov::Node> output) {
     for (;;) {
-        std::shared_ptr<ov::Node> next;
-        for (const auto& reader : output.get_target_inputs()) {
-            const auto node = reader.get_node()->shared_from_this();
-            if (ov::is_type<ov::op::util::ShapeOfBase>(node)) continue;
-            if (next || reader.get_index() != 0 || !keeps_order(*node)) return output;
-            next = node;
-        }
-        if (!next) return output;
-        output = next->output(0);
+        const auto readers = readers_of(output);
+        const bool is = readers.size() == 1 && readers[0]->input_value(0) == output && keeps_order(*readers[0]);
+        if (!is) return output;
+        output = readers[0]->output(0);
     }
 }
 
@@ -153,18 +160,20 @@ void take_activation(Candidate& c) {
     }
 }
 
-// Whether an output is `y[.., first..last]`.
+// Whether an output is `y[.., first..last]`, whose length is known where one of its ends may not be.
 bool is_slice(const ov::Output<ov::Node>& output, const ov::Output<ov::Node>& y, int64_t first, int64_t last) {
     const auto slice = ov::as_type_ptr<ov::op::v8::Slice>(output.get_node_shared_ptr());
     if (!slice || slice->input_value(0) != y || slice->get_input_size() != 5) return false;
-    const auto rank = y.get_partial_shape().rank().get_length();
+    const auto& shape = y.get_partial_shape();
+    const auto rank = shape.rank().get_length();
     const auto is = [&](size_t input, auto&& wanted) {
         const auto constant = constant_below(slice->get_input_node_shared_ptr(input));
         return constant && ov::shape_size(constant->get_shape()) == 1 && wanted(constant->cast_vector<int64_t>()[0]);
     };
-    const int64_t end = y.get_partial_shape()[rank - 1].get_length();
-    return is(1, [&](int64_t start) { return start == first; }) &&
-           is(2, [&](int64_t stop) { return std::min(stop, end) == last; }) && is(3, [](int64_t step) { return step == 1; }) &&
+    const int64_t end = shape[rank - 1].get_length();
+    const bool one_end = is(1, [&](int64_t start) { return start == first; }) ||
+                         is(2, [&](int64_t stop) { return std::min(stop, end) == last; });
+    return one_end && output.get_partial_shape()[rank - 1] == last - first && is(3, [](int64_t step) { return step == 1; }) &&
            is(4, [&](int64_t axis) { return axis == -1 || axis == rank - 1; });
 }
 
@@ -185,12 +194,12 @@ struct Rotated {
 // `y * cos + cat(-y[half..], y[..half]) * sin`, where that is all that `y [.., head]` is used for.
 std::optional<Rotated> rotated(const ov::Output<ov::Node>& y) {
     const auto& shape = y.get_partial_shape();
-    const auto readers = y.get_target_inputs();
+    const auto readers = readers_of(y);
     if (shape.rank().is_dynamic() || shape.size() == 0 || shape[shape.size() - 1].is_dynamic() || readers.size() != 3)
         return std::nullopt;
     const int64_t head = shape[shape.size() - 1].get_length();
     for (const auto& reader : readers) {
-        const auto by_cos = ov::as_type_ptr<ov::op::v1::Multiply>(reader.get_node()->shared_from_this());
+        const auto by_cos = ov::as_type_ptr<ov::op::v1::Multiply>(reader);
         const auto sum = by_cos ? only_reader<ov::op::v1::Add>(by_cos->output(0)) : nullptr;
         const auto by_sin = sum ? ov::as_type_ptr<ov::op::v1::Multiply>(other_input(*sum, by_cos->output(0)).get_node_shared_ptr())
                                 : nullptr;
@@ -244,9 +253,23 @@ void take_factor(Candidate& c, std::vector<Candidate>& all) {
     }
 }
 
+// Rows before a norm.
+struct Normalized {
+    ov::Output<ov::Node> rows;
+    Norm norm;
+};
+
+// Whether an axis that is given as a constant is the last one of some rows.
+bool is_last_axis(const ov::Output<ov::Node>& axis, const ov::Output<ov::Node>& rows) {
+    const auto constant = ov::as_type_ptr<ov::op::v0::Constant>(axis.get_node_shared_ptr());
+    const auto rank = rows.get_partial_shape().rank();
+    if (!constant || rank.is_dynamic()) return false;
+    const auto axes = constant->cast_vector<int64_t>();
+    return axes.size() == 1 && (axes[0] == -1 || axes[0] == rank.get_length() - 1);
+}
+
 // The rows that an RMS norm makes `x [.., k]` of, and the norm.
-std::optional<std::pair<ov::Output<ov::Node>, Norm>> norm_before(const ov::Output<ov::Node>& x, uint64_t k,
-                                                                 const Source& source) {
+std::optional<Normalized> rms_norm_before(const ov::Output<ov::Node>& x, uint64_t k, const Source& source) {
     auto product = ov::as_type_ptr<ov::op::v1::Multiply>(x.get_node_shared_ptr());
     std::optional<Columns> weight;
     for (size_t i = 0; product && !weight && i < 2; ++i) {
@@ -264,14 +287,33 @@ std::optional<std::pair<ov::Output<ov::Node>, Norm>> norm_before(const ov::Outpu
         const auto square = mean ? ov::as_type_ptr<ov::op::v1::Power>(mean->get_input_node_shared_ptr(0)) : nullptr;
         if (!square || square->input_value(0) != rows || scalar(square->input_value(1)) != 2.0f) continue;
         const auto epsilon = scalar(sum->input_value(1));
-        const auto axes = ov::as_type_ptr<ov::op::v0::Constant>(mean->get_input_node_shared_ptr(1));
-        const auto rank = rows.get_partial_shape().rank();
-        if (!epsilon || !axes || rank.is_dynamic() || !mean->get_keep_dims()) continue;
-        const auto reduced = axes->cast_vector<int64_t>();
-        if (reduced.size() != 1 || (reduced[0] != -1 && reduced[0] != rank.get_length() - 1)) continue;
-        return std::make_pair(rows, Norm{*epsilon, weight});
+        if (!epsilon || !mean->get_keep_dims() || !is_last_axis(mean->input_value(1), rows)) continue;
+        return Normalized{rows, Norm{*epsilon, false, weight, std::nullopt}};
     }
     return std::nullopt;
+}
+
+// The rows that a layer norm makes `x [.., k]` of, and the norm.
+std::optional<Normalized> layer_norm_before(const ov::Output<ov::Node>& x, uint64_t k, const Source& source) {
+    std::optional<Columns> weight, bias;
+    auto output = x;
+    const auto take = [&](const auto& node, std::optional<Columns>& columns) {
+        for (size_t i = 0; node && !columns && i < 2; ++i) {
+            columns = per_column(node->input_value(i), k, source);
+            if (columns) output = node->input_value(1 - i);
+        }
+    };
+    take(ov::as_type_ptr<ov::op::v1::Add>(output.get_node_shared_ptr()), bias);
+    take(ov::as_type_ptr<ov::op::v1::Multiply>(output.get_node_shared_ptr()), weight);
+    const auto mvn = ov::as_type_ptr<ov::op::v6::MVN>(output.get_node_shared_ptr());
+    if (!mvn || !mvn->get_normalize_variance() || mvn->get_eps_mode() != ov::op::MVNEpsMode::INSIDE_SQRT) return std::nullopt;
+    if (!is_last_axis(mvn->input_value(1), mvn->input_value(0))) return std::nullopt;
+    return Normalized{mvn->input_value(0), Norm{mvn->get_eps(), true, weight, bias}};
+}
+
+std::optional<Normalized> norm_before(const ov::Output<ov::Node>& x, uint64_t k, const Source& source) {
+    const auto found = layer_norm_before(x, k, source);
+    return found ? found : rms_norm_before(x, k, source);
 }
 
 // An attention's result `[rows, k]`, where rows `x [.., k]` are nothing else.

@@ -58,8 +58,8 @@ void replace_products(const std::shared_ptr<ov::Model>& model, const std::shared
         // Unless somebody else needs the normalized rows as well.
         if (x.get_target_inputs().size() == matmuls) {
             if (const auto norm = norm_before(x, link.parts[0].weights.k, *source)) {
-                inputs[0] = norm->first;
-                link.norm = norm->second;
+                inputs[0] = norm->rows;
+                link.norm = norm->norm;
             }
         }
         link.rows = {Place::INPUT, 0};

@@ -1,12 +1,13 @@
 //! Matrix products of compressed weights, called by OpenVINO in the place of its own.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::panic::AssertUnwindSafe;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use qwen2vl_kernels::{
-    Kind, Pool, Product, RmsNorm, Rotation, Rows, Scratch, Weights, free_rows, is_supported, multiply,
+    Attention, Kind, Norm, Pool, Product, Rotation, Rows, Scratch, Weights, attend, free_rows,
+    is_head_supported, is_supported, multiply,
 };
 
 /// Threads and memory of the products; models share them, one product at a time.
@@ -69,7 +70,22 @@ pub(crate) struct RawRows {
     x: *const f32,
     m: u64,
     epsilon: *const f32,
+    centered: u32,
     norm_weight: *const f32,
+    norm_bias: *const f32,
+}
+
+/// Attention as shim.cpp describes it.
+#[repr(C)]
+pub(crate) struct RawAttention {
+    qkv: *const f32,
+    cos: *const f32,
+    sin: *const f32,
+    n: u64,
+    heads: u64,
+    width: u64,
+    scale: f32,
+    out: *mut f32,
 }
 
 /// What shim.cpp calls.
@@ -79,12 +95,21 @@ pub(crate) struct RawKernels {
     prepare: unsafe extern "C" fn(*const c_void, *const RawWeights) -> *mut c_void,
     multiply: unsafe extern "C" fn(*const c_void, *const RawProduct, u64, *const RawRows),
     release: unsafe extern "C" fn(*const c_void, *mut c_void),
+    attends: unsafe extern "C" fn(*const c_void, u64) -> c_int,
+    attend: unsafe extern "C" fn(*const c_void, *const RawAttention),
 }
 
 impl RawKernels {
     /// Valid as long as `kernels`.
     pub(crate) fn new(kernels: &Kernels) -> Self {
-        Self { context: ptr::from_ref(kernels).cast(), prepare, multiply: products, release }
+        Self {
+            context: ptr::from_ref(kernels).cast(),
+            prepare,
+            multiply: products,
+            release,
+            attends,
+            attend: attention,
+        }
     }
 }
 
@@ -157,10 +182,12 @@ unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n:
         let products: Vec<Product<'_>> =
             std::slice::from_raw_parts(raw, n as usize).iter().filter_map(product).collect();
         let k = products.first().map_or(0, |p| p.weights.k());
-        let norm = (*rows)
-            .epsilon
-            .as_ref()
-            .map(|epsilon| RmsNorm { epsilon: *epsilon, weight: slice((*rows).norm_weight, k) });
+        let norm = (*rows).epsilon.as_ref().map(|epsilon| Norm {
+            centered: (*rows).centered != 0,
+            epsilon: *epsilon,
+            weight: slice((*rows).norm_weight, k),
+            bias: slice((*rows).norm_bias, k),
+        });
         (kernels, products, Rows { x: std::slice::from_raw_parts((*rows).x, m * k), norm })
     };
     let run = AssertUnwindSafe(|| {
@@ -170,6 +197,39 @@ unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n:
     // A panic must not pass through C++; what it would leave behind is seen as damage by those who sample.
     if std::panic::catch_unwind(run).is_err() {
         products.iter_mut().for_each(|product| product.out.fill(f32::NAN));
+    }
+}
+
+unsafe extern "C" fn attends(_: *const c_void, width: u64) -> c_int {
+    c_int::from(is_head_supported(width as usize))
+}
+
+unsafe extern "C" fn attention(context: *const c_void, raw: *const RawAttention) {
+    // SAFETY: the kernels outlive the model; the operation has compared its tensors' sizes with these numbers.
+    let (kernels, attention) = unsafe {
+        let raw = &*raw;
+        let (n, heads, width) = (raw.n as usize, raw.heads as usize, raw.width as usize);
+        let slice = |data: *const f32, n: usize| std::slice::from_raw_parts(data, n);
+        let rotation = Rotation { width, cos: slice(raw.cos, n * width), sin: slice(raw.sin, n * width) };
+        let attention = Attention {
+            qkv: slice(raw.qkv, n * 3 * heads * width),
+            heads,
+            width,
+            scale: raw.scale,
+            rotation: Some(rotation),
+            out: std::slice::from_raw_parts_mut(raw.out, n * heads * width),
+        };
+        (&*context.cast::<Kernels>(), attention)
+    };
+    let Attention { heads, width, scale, rotation, qkv, out } = attention;
+    let run = AssertUnwindSafe(|| {
+        let mut scratch = kernels.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let attention = Attention { qkv, heads, width, scale, rotation, out: &mut *out };
+        attend(attention, &mut scratch, &kernels.pool);
+    });
+    // As above.
+    if std::panic::catch_unwind(run).is_err() {
+        out.fill(f32::NAN);
     }
 }
 

@@ -26,13 +26,14 @@
 #include <openvino/openvino.hpp>
 #include <openvino/pass/sdpa_to_paged_attention.hpp>
 
+#include "attention.hpp"
 #include "products.hpp"
 
 #define SHIM_API extern "C" __attribute__((visibility("default")))
 
 namespace {
 
-constexpr uint32_t ABI = 6;
+constexpr uint32_t ABI = 7;
 
 // Lets the language model compute logits only of the rows that the new input `logits_indices [n]` names.
 void gather_before_logits(const std::shared_ptr<ov::Model>& model) {
@@ -95,6 +96,8 @@ struct ShimOptions {
     uint64_t n_properties;
     // Whether attention becomes paged and logits are computed of asked rows only.
     uint32_t paged;
+    // Whether attention's masks will be zeros, if it is not paged.
+    uint32_t unmasked;
     // May be null.
     const Kernels* kernels;
     // The file of the weights, mapped, if there are kernels; it stays as long as the model.
@@ -166,6 +169,7 @@ SHIM_API void* q2v_core(char* error, uint64_t capacity) {
     guarded(error, capacity, [&] {
         core = new ov::Core();
         core->add_extension<CompressedMatMul>();
+        core->add_extension<FullAttention>();
     });
     return core;
 }
@@ -194,6 +198,7 @@ SHIM_API void* q2v_compile(void* core, const ShimOptions* options, ShimCompiled*
                 gather_before_logits(model);
             }
             if (options->kernels) {
+                if (options->unmasked) replace_attention(model, source);
                 replace_products(model, source);
                 join_chains(*model);
             }

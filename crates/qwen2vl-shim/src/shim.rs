@@ -27,7 +27,9 @@ pub struct CompileOptions<'a> {
     /// Whether stateful attention becomes paged, and logits are computed only of rows that the new input
     /// `logits_indices` names.
     pub paged: bool,
-    /// What computes the products of compressed weights, as far as it can; OpenVINO does where this is `None`.
+    /// Whether the masks that attention is given will all be zeros, if it is not paged.
+    pub unmasked: bool,
+    /// What computes the products of compressed weights and attention without masks, as far as it can; OpenVINO does where this is `None`.
     pub kernels: Option<Arc<Kernels>>,
     /// Where compiled models are kept that are read back the next time, if there are kernels: these hold no weights.
     pub kept_in: Option<&'a Path>,
@@ -87,6 +89,7 @@ impl Shim {
             properties: properties.as_ptr(),
             n_properties: properties.len() as u64,
             paged: u32::from(options.paged),
+            unmasked: u32::from(options.unmasked),
             kernels: kernels.as_ref().map_or(ptr::null(), ptr::from_ref),
             mapped: mapped.as_ref().map_or(ptr::null(), |mapped| mapped.as_ptr()),
             mapped_bytes: mapped.as_ref().map_or(0, |mapped| mapped.len() as u64),

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::LANES;
 use crate::activations::{Form, RowMut, inverse};
 use crate::panel::PANEL;
+use crate::product::Norm;
 use crate::{BLOCK, GROUP};
 
 /// Each value plus its bias, then `y * sigmoid(beta * y)`, then times its factor, then plus another; what is `None` is left
@@ -43,39 +44,56 @@ pub(crate) fn finish(
 /// The sum of a vector's lanes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sum(v: __m256) -> f32 {
+pub(super) fn sum(v: __m256) -> f32 {
     let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
     let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
     _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps::<1>(v, v)))
 }
 
-/// `x / sqrt(mean(x²) + epsilon) * weight`.
+/// As [`Norm`] says.
 ///
 /// # Panics
 ///
 /// If lengths differ, or are no multiple of a block.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn normalize(x: &[f32], epsilon: f32, weight: Option<&[f32]>, out: &mut [f32]) {
-    let same = out.len() == x.len() && weight.is_none_or(|weight| weight.len() == x.len());
-    assert!(same && x.len().is_multiple_of(BLOCK), "lengths differ");
+pub(crate) fn normalize(x: &[f32], norm: Norm<'_>, out: &mut [f32]) {
+    let Norm { centered, epsilon, weight, bias } = norm;
+    assert!(out.len() == x.len() && norm.fits(x.len()) && x.len().is_multiple_of(BLOCK), "lengths differ");
     // SAFETY: there are as many whole vectors in each.
     let at = |values: &[f32], i: usize| unsafe { _mm256_loadu_ps(values.as_ptr().add(i)) };
+    let mut mean = _mm256_setzero_ps();
+    if centered {
+        let mut sums = [_mm256_setzero_ps(); 8];
+        for block in (0..x.len()).step_by(8 * LANES) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm256_add_ps(at(x, block + i * LANES), *sum);
+            }
+        }
+        mean = _mm256_set1_ps(sum_of(sums) / x.len() as f32);
+    }
     let mut squares = [_mm256_setzero_ps(); 8];
     for block in (0..x.len()).step_by(8 * LANES) {
         for (i, sum) in squares.iter_mut().enumerate() {
-            let x = at(x, block + i * LANES);
+            let x = _mm256_sub_ps(at(x, block + i * LANES), mean);
             *sum = _mm256_fmadd_ps(x, x, *sum);
         }
     }
-    let squares = squares.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).map_or(0.0, |all| sum(all));
-    let inverse = _mm256_set1_ps(1.0 / (squares / x.len() as f32 + epsilon).sqrt());
+    let inverse = _mm256_set1_ps(1.0 / (sum_of(squares) / x.len() as f32 + epsilon).sqrt());
     for i in (0..x.len()).step_by(LANES) {
-        let y = _mm256_mul_ps(at(x, i), inverse);
+        let y = _mm256_mul_ps(_mm256_sub_ps(at(x, i), mean), inverse);
         let y = weight.map_or(y, |weight| _mm256_mul_ps(y, at(weight, i)));
+        let y = bias.map_or(y, |bias| _mm256_add_ps(y, at(bias, i)));
         // SAFETY: as above.
         unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(i), y) };
     }
+}
+
+/// The sum of several vectors' lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_of(all: [__m256; 8]) -> f32 {
+    all.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).map_or(0.0, |all| sum(all))
 }
 
 /// e to the power of each, within 2 units of the last place; the reduction and polynomial are those of Cephes' expf.

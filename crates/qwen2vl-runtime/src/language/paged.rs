@@ -55,6 +55,7 @@ impl PagedCompiler {
                     device: &options.device,
                     properties: &properties,
                     paged: true,
+                    unmasked: false,
                     kernels,
                     kept_in: options.cache_dir.as_deref(),
                 })

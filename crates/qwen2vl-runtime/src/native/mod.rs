@@ -133,7 +133,8 @@ impl Native {
         Ok(self.shim()?.table(text(xml)?, text(&weights)?)?)
     }
 
-    /// Compiles an IR with our own products where they can be had, else as [`Native::compile`] does.
+    /// Compiles an IR whose attention has masks of zeros alone: with our own products and attention where they can be had, else
+    /// as [`Native::compile`] does.
     pub(crate) fn compile_with_kernels(
         &mut self,
         name: &'static str,
@@ -151,6 +152,7 @@ impl Native {
                 device: &self.device,
                 properties: &shim_properties(&self.options),
                 paged: false,
+                unmasked: true,
                 kernels: Some(kernels),
                 kept_in: self.options.cache_dir.as_deref(),
             })?;
