@@ -2,7 +2,7 @@
 
 use qwen2vl_pipeline::{DecodeOptions, Processor};
 use qwen2vl_runtime::{CancelToken, Engine, EngineOptions, Precision, Prompt, VisionEmbeddings};
-use qwen2vl_testkit::{check_all, demo_model_fp32_dir, golden, read_json};
+use qwen2vl_testkit::{check_all, demo_model_dir, demo_model_fp32_dir, golden, read_json};
 use serde::Deserialize;
 
 use crate::set::{SET, has_openvino, package};
@@ -70,6 +70,20 @@ fn vision_embeddings_and_first_logits_are_close_to_transformers() {
             close(&got, &want, LOGIT_TOLERANCE)
         },
     );
+}
+
+#[test]
+fn products_and_attention_of_images_are_our_own_where_the_processor_has_what_they_need() {
+    if !has_openvino() {
+        return;
+    }
+    let package = package(&demo_model_dir());
+    for precision in [Precision::Fast, Precision::F32] {
+        let options = EngineOptions { precision, ..EngineOptions::default() };
+        let engine = Engine::load(&package.files, &package.model, &options).unwrap();
+        let identity = engine.vision_identity();
+        assert_eq!(identity.ends_with("own products and attention"), options.has_kernels(), "{identity}");
+    }
 }
 
 fn close(got: &[f32], want: &[f32], tolerance: f32) -> Result<(), String> {

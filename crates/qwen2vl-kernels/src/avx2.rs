@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 
 pub(crate) use columns::{columns_of_4_halves, columns_of_8_halves, columns_of_16_nibbles};
 pub(crate) use few::few;
-pub(crate) use values::{finish, normalize, quantize};
+pub(crate) use values::{exponential, finish, normalize, quantize};
 
 use crate::activations::At;
 use crate::isa::TILE;

@@ -1,10 +1,13 @@
-//! The kernels for AVX-512 with VNNI; what is done to activations before and to results behind is done as with AVX2. Outputs lie
+//! The kernels for AVX-512 with VNNI. Outputs lie
 //! in the lanes of vectors; 4 inputs of each are a lane's 32 bits.
 
 pub(crate) mod attention;
+mod values;
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+
+pub(crate) use values::{finish, quantize};
 
 use crate::activations::{Activations, At};
 use crate::isa::TILE;

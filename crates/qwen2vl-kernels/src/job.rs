@@ -8,7 +8,7 @@ use crate::activations::{Activations, Layout, RowMut};
 use crate::isa::{Isa, TILE, WIDE};
 use crate::panel::{CHUNK, PANEL, Packed, PanelRows, RowsOf, Scales, span_of};
 use crate::pool::Pool;
-use crate::product::{Product, Rows};
+use crate::product::{Behind, Product, Rows};
 use crate::weights::{Kind, Weights};
 use crate::{BLOCK, GROUP, avx2, avx512};
 
@@ -95,7 +95,7 @@ pub(crate) fn multiply(
 ) {
     let weights = products[0].weights;
     activations.resize(m, isa.layout(weights, m));
-    quantize(rows, activations, pool);
+    quantize(isa, rows, activations, pool);
     let activations = &*activations;
     let factors = |p: &Product<'_>| 1 + usize::from(p.times.is_some());
     let panels: usize = products.iter().map(|p| p.weights.n.div_ceil(PANEL) * factors(p)).sum();
@@ -130,18 +130,20 @@ pub(crate) fn multiply(
     }
 }
 
-fn quantize(of: Rows<'_>, activations: &mut Activations, pool: &Pool) {
+fn quantize(isa: Isa, of: Rows<'_>, activations: &mut Activations, pool: &Pool) {
     let Layout { k, form, abreast } = activations.layout;
     let each = |normalized: &mut Vec<f32>, x: &[f32], mut row: RowMut<'_, '_>| {
         // SAFETY: `multiply` has asked whether the processor is supported.
         unsafe {
-            match of.norm {
-                None => avx2::quantize(form, x, &mut row),
-                Some(norm) => {
-                    normalized.resize(x.len(), 0.0);
-                    avx2::normalize(x, norm, normalized);
-                    avx2::quantize(form, normalized, &mut row);
-                }
+            let mut x = x;
+            if let Some(norm) = of.norm {
+                normalized.resize(x.len(), 0.0);
+                avx2::normalize(x, norm, normalized);
+                x = normalized;
+            }
+            match isa {
+                Isa::Avx2 => avx2::quantize(form, x, &mut row),
+                Isa::Avx512 => avx512::quantize(form, x, &mut row),
             }
         }
     };
@@ -186,12 +188,12 @@ impl Job<'_> {
                 let rows = self.rows(panel, &panels);
                 self.factor::<1, KIND, SPAN>([(self.weights, rows)], &all, std::slice::from_mut(of));
                 if self.times.is_none() {
-                    self.finish(rows, &all, &mut of.acc, None);
+                    self.finish(rows, &all, &of.acc, None);
                 }
                 share.extend_from_slice(&of.acc[..self.m]);
             }
             let Some(times) = self.times else { return };
-            for (panel, acc) in panels.clone().zip(share.chunks_exact_mut(self.m)) {
+            for (panel, acc) in panels.clone().zip(share.chunks_exact(self.m)) {
                 let rows = self.rows(panel, &panels);
                 self.factor::<1, KIND, SPAN>([(times, rows)], &all, std::slice::from_mut(other));
                 self.finish(rows, &all, acc, Some(&other.acc));
@@ -208,7 +210,7 @@ impl Job<'_> {
                     Some(times) => {
                         self.factor::<2, KIND, SPAN>([(self.weights, rows), (times, rows)], &tokens, both);
                         let [of, other] = both;
-                        self.finish(rows, &tokens, &mut of.acc, Some(&other.acc));
+                        self.finish(rows, &tokens, &of.acc, Some(&other.acc));
                     }
                     None if panel + 1 < panels.end => {
                         panel += 1;
@@ -219,13 +221,13 @@ impl Job<'_> {
                             both,
                         );
                         for (of, rows) in both.iter_mut().zip([rows, next]) {
-                            self.finish(rows, &tokens, &mut of.acc, None);
+                            self.finish(rows, &tokens, &of.acc, None);
                         }
                     }
                     None => {
                         let of = &mut both[..1];
                         self.factor::<1, KIND, SPAN>([(self.weights, rows)], &tokens, of);
-                        self.finish(rows, &tokens, &mut of[0].acc, None);
+                        self.finish(rows, &tokens, &of[0].acc, None);
                     }
                 }
                 panel += 1;
@@ -374,39 +376,59 @@ impl Job<'_> {
         T
     }
 
-    /// Does to results what comes behind the product, and writes them.
-    #[inline]
+    /// Does to a panel's results what comes behind the product, and writes them.
     #[target_feature(enable = "avx2,fma,f16c")]
     fn finish(
         &self,
         rows: PanelRows,
         tokens: &Range<usize>,
-        acc: &mut [[f32; PANEL]],
+        acc: &[[f32; PANEL]],
         factors: Option<&[[f32; PANEL]]>,
     ) {
-        let padded = |values: &[f32]| {
-            let mut panel = [0.0; PANEL];
-            match (rows.step, rows.n) {
-                (1, PANEL) => panel.copy_from_slice(&values[rows.first..][..PANEL]),
-                (1, n) => panel[..n].copy_from_slice(&values[rows.first..][..n]),
-                _ => panel.iter_mut().enumerate().for_each(|(i, v)| *v = values[rows.row(i)]),
-            }
-            panel
-        };
-        let bias = self.bias.map(padded);
         let n = self.weights.n;
+        let gathered = |values: &[f32]| std::array::from_fn(|i| values[rows.row(i)]);
+        let behind = Behind { bias: self.bias.map(gathered), beta: self.beta };
+        let acc = &acc[..tokens.len()];
+        if rows.step == 1 && rows.n == PANEL {
+            let at = tokens.start * n + rows.first;
+            let plus = self.plus.map(|plus| plus[at..].as_ptr());
+            // SAFETY: results and what is added to them are `[m, n]`; the panel's columns are within.
+            return unsafe { self.apply(&behind, acc, factors, plus, self.out.0.add(at), n) };
+        }
         for (i, token) in tokens.clone().enumerate() {
-            let plus = self.plus.map(|plus| padded(&plus[token * n..][..n]));
-            let y = &mut acc[i];
-            avx2::finish(y, bias.as_ref(), self.beta, factors.map(|f| &f[i]), plus.as_ref());
-            // SAFETY: within the rows and columns of this call.
-            unsafe {
-                let out = self.out.0.add(token * n);
-                match (rows.step, rows.n) {
-                    (1, PANEL) => out.add(rows.first).cast::<[f32; PANEL]>().write_unaligned(*y),
-                    (1, n) => std::ptr::copy_nonoverlapping(y.as_ptr(), out.add(rows.first), n),
-                    _ => y.iter().enumerate().for_each(|(i, y)| *out.add(rows.row(i)) = *y),
-                }
+            let plus = self.plus.map(|plus| gathered(&plus[token * n..][..n]));
+            let (plus, mut y) = (plus.as_ref().map(|plus| plus.as_ptr()), [0.0; PANEL]);
+            let factors = factors.map(|factors| &factors[i..=i]);
+            // SAFETY: all are one row.
+            unsafe { self.apply(&behind, &acc[i..=i], factors, plus, y.as_mut_ptr(), PANEL) };
+            for (i, y) in y[..rows.n].iter().enumerate() {
+                // SAFETY: within the rows and columns of this call.
+                unsafe { *self.out.0.add(token * n + rows.row(i)) = *y };
+            }
+        }
+    }
+
+    /// Writes rows of results, `n` values apart.
+    ///
+    /// # Safety
+    ///
+    /// There are as many rows of what is added, and to write to.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn apply(
+        &self,
+        behind: &Behind,
+        acc: &[[f32; PANEL]],
+        factors: Option<&[[f32; PANEL]]>,
+        plus: Option<*const f32>,
+        out: *mut f32,
+        n: usize,
+    ) {
+        // SAFETY: the processor is supported; the caller vouches for the rest.
+        unsafe {
+            match self.isa {
+                Isa::Avx2 => avx2::finish(behind, acc, factors, plus, out, n),
+                Isa::Avx512 => avx512::finish(behind, acc, factors, plus, out, n),
             }
         }
     }

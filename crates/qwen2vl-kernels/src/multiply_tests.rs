@@ -281,16 +281,57 @@ fn fast_quantization_is_the_plain_one_to_the_bit() {
             let mut x = activations(&mut rng, k);
             x[5] = 0.0;
             x[64..96].fill(0.0);
-            let (mut plain, mut fast) = (Activations::default(), Activations::default());
+            let mut plain = Activations::default();
             plain.resize(1, Layout { k, form, abreast: 1 });
-            fast.resize(1, Layout { k, form, abreast: 1 });
             crate::activations::quantize(form, &x, &mut plain.abreast_mut().next().unwrap().row(0));
-            // SAFETY: the processor is supported.
-            unsafe { avx2::quantize(form, &x, &mut fast.abreast_mut().next().unwrap().row(0)) };
-            assert_eq!(plain.values, fast.values);
-            assert_eq!(plain.scales, fast.scales);
-            assert_eq!(plain.sums, fast.sums);
-            assert_eq!(plain.block_sums, fast.block_sums);
+            for isa in Isa::all() {
+                let mut fast = Activations::default();
+                fast.resize(1, Layout { k, form, abreast: 1 });
+                let mut rows = fast.abreast_mut().next().unwrap();
+                // SAFETY: the processor is supported.
+                unsafe {
+                    match isa {
+                        Isa::Avx2 => avx2::quantize(form, &x, &mut rows.row(0)),
+                        Isa::Avx512 if form == Form::Words => continue,
+                        Isa::Avx512 => avx512::quantize(form, &x, &mut rows.row(0)),
+                    }
+                }
+                assert_eq!(plain.values, fast.values);
+                assert_eq!(plain.scales, fast.scales);
+                assert_eq!(plain.sums, fast.sums);
+                assert_eq!(plain.block_sums, fast.block_sums);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_done_around_products_does_not_depend_on_the_instruction_set() {
+    if !is_supported() {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    // Whole panels and one that is not.
+    for (n, m) in [(64, 40), (37, 40), (64, 3), (37, 1)] {
+        let k = 256;
+        let made = [(); 2].map(|()| Made::new(&mut rng, Kind::U4, (n, k, 128), true));
+        let [of, times] = made.each_ref().map(Made::weights);
+        // Some so large that the activation ends at its bounds.
+        let x: Vec<f32> = activations(&mut rng, m * k).iter().map(|x| x * 30.0).collect();
+        let (bias, plus) = (activations(&mut rng, n), activations(&mut rng, m * n));
+        let norm = Norm { centered: true, epsilon: 1e-6, weight: None, bias: None };
+        for (beta, norm) in [(None, None), (Some(1.0), None), (Some(1.702), Some(norm))] {
+            let all = Isa::all().into_iter().map(|isa| {
+                let mut out = vec![f32::NAN; m * n];
+                let (bias, plus, times) = (Some(&bias[..]), Some(&plus[..]), beta.map(|_| &times));
+                let mut products = [Product { bias, beta, times, plus, ..Product::new(&of, &mut out) }];
+                let (mut activations, pool) = (Activations::default(), Pool::new(2));
+                crate::job::multiply(isa, Rows { x: &x, norm }, &mut products, m, &mut activations, &pool);
+                out
+            });
+            let all: Vec<_> = all.collect();
+            assert!(all.iter().all(|out| *out == all[0]), "{m} rows, {n} columns, {beta:?}");
+            assert!(all[0].iter().all(|value| value.is_finite()));
         }
     }
 }

@@ -63,10 +63,10 @@ impl Engine {
         &self.config
     }
 
-    /// What computes embeddings, for those who keep them: OpenVINO's build number, and whose products of weights they are.
+    /// What computes embeddings, for those who keep them: OpenVINO's build number, and whose products of weights and attention they
+    /// are.
     pub fn vision_identity(&self) -> String {
-        let products = if self.vision.has_kernels() { "own products" } else { "OpenVINO's products" };
-        format!("OpenVINO {}, {products}", library::version())
+        format!("OpenVINO {}, {}", library::version(), self.vision.computed_by())
     }
 
     /// Encodes one image or video: `pixel_values [grid.n_patches(), patch_len]`, row-major, in merge order.

@@ -33,6 +33,12 @@ public:
         constructor_validate_and_infer_types();
     }
 
+    // Counts it, and keeps its tables exact.
+    void settle() {
+        m_source->attentions += 1;
+        for (size_t table : {1, 2}) m_source->keep_precise(input_value(table));
+    }
+
     void validate_and_infer_types() override {
         OPENVINO_ASSERT(get_input_size() == 3 && m_heads > 0 && m_width > 0, "an attention without heads");
         const auto& rows = get_input_partial_shape(0);
@@ -52,7 +58,7 @@ public:
         OPENVINO_ASSERT(reading_from, "there are no kernels");
         m_source = reading_from;
         OPENVINO_ASSERT(m_width > 0 && attends(*m_source, m_width), "heads of this width cannot be attended to here");
-        for (size_t table : {1, 2}) m_source->keep_precise(input_value(table));
+        settle();
         return true;
     }
 
@@ -147,8 +153,8 @@ void replace_attention(const std::shared_ptr<ov::Model>& model, const std::share
         if (!scale || *scale <= 0 || !rows) continue;
         const auto& result = rows->get_output_partial_shape(0);
         if (result.rank() != 2 || result[1] != heads * width) continue;
-        for (size_t table : {1, 2}) source->keep_precise((*inputs)[table]);
         const auto op = std::make_shared<FullAttention>(*inputs, heads, width, *scale, source);
+        op->settle();
         op->set_friendly_name(attention->get_friendly_name());
         rows->output(0).replace(op->output(0));
     }

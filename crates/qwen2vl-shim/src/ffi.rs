@@ -43,6 +43,7 @@ pub(crate) struct RawOptions {
 #[derive(Default)]
 pub(crate) struct RawCompiled {
     pub products: u64,
+    pub attentions: u64,
     pub read_back: u32,
 }
 

@@ -17,6 +17,7 @@ pub struct Model {
     pub(crate) model: NonNull<c_void>,
     pub(crate) requesting: Mutex<()>,
     pub(crate) replaced: usize,
+    pub(crate) attentions: usize,
     // Freed after the model, which is freed in `drop`.
     pub(crate) _kernels: Option<Arc<Kernels>>,
     // OpenVINO reads constants where they lie in it.
@@ -34,6 +35,11 @@ impl Model {
     /// Products that the caller's kernels compute.
     pub fn replaced(&self) -> usize {
         self.replaced
+    }
+
+    /// Attentions that the caller's kernels compute.
+    pub fn attentions(&self) -> usize {
+        self.attentions
     }
 
     /// Writes what [`Shim::compile`] makes the same model of without its graph.

@@ -35,7 +35,33 @@ namespace {
 
 constexpr uint32_t ABI = 7;
 
-// Lets the language model compute logits only of the rows that the new input `logits_indices [n]` names.
+// The first product behind an output, if each before it has no other reader.
+std::shared_ptr<ov::Node> product_behind(ov::Output<ov::Node> output) {
+    for (;;) {
+        const auto readers = readers_of(output);
+        if (readers.size() != 1 || readers[0]->get_output_size() != 1) return nullptr;
+        if (ov::is_type<ov::op::v0::MatMul>(readers[0])) return readers[0];
+        output = readers[0]->output(0);
+    }
+}
+
+// Where rows that no logits are asked of can be left: what the last attention's product reads, and the residual stream that is
+// added to it. Nothing behind them mixes rows.
+std::vector<ov::Input<ov::Node>> last_rows(const ov::Model& model) {
+    std::shared_ptr<ov::Node> attention;
+    for (const auto& node : model.get_ordered_ops())
+        if (std::strcmp(node->get_type_name(), "PagedAttentionExtension") == 0) attention = node;
+    const auto product = attention ? product_behind(attention->output(0)) : nullptr;
+    const auto add = product ? only_reader<ov::op::v1::Add>(product->output(0)) : nullptr;
+    if (!add) return {};
+    const auto residual = add->input(add->input_value(0) == product->output(0) ? 1 : 0);
+    const auto &shape = residual.get_partial_shape(), &as = product->get_output_partial_shape(0);
+    if (constant_below(residual.get_source_output().get_node_shared_ptr()) || shape.rank() != as.rank()) return {};
+    return {product->input(0), residual};
+}
+
+// Lets the language model compute logits only of the rows that the new input `logits_indices [n]` names, and so what lies between
+// the last attention and the logits.
 void gather_before_logits(const std::shared_ptr<ov::Model>& model) {
     auto node = model->output("logits").get_node_shared_ptr()->get_input_node_shared_ptr(0);
     while (!ov::is_type<ov::op::v0::MatMul>(node)) {
@@ -46,8 +72,10 @@ void gather_before_logits(const std::shared_ptr<ov::Model>& model) {
     indices->set_friendly_name("logits_indices");
     indices->get_output_tensor(0).set_names({"logits_indices"});
     const auto axis = ov::op::v0::Constant::create(ov::element::i64, ov::Shape{}, {0});
-    const auto gather = std::make_shared<ov::op::v8::Gather>(node->input_value(0), indices, axis);
-    node->input(0).replace_source_output(gather);
+    auto inputs = last_rows(*model);
+    if (inputs.empty()) inputs.push_back(node->input(0));
+    for (auto& input : inputs)
+        input.replace_source_output(std::make_shared<ov::op::v8::Gather>(input.get_source_output(), indices, axis));
     model->add_parameters({indices});
     model->validate_nodes_and_infer_types();
 }
@@ -109,8 +137,9 @@ struct ShimOptions {
 };
 
 struct ShimCompiled {
-    // Products by the caller's kernels.
+    // Products and attentions by the caller's kernels.
     uint64_t products;
+    uint64_t attentions;
     // Whether it was made from the blob.
     uint32_t read_back;
 };
@@ -156,7 +185,7 @@ bool read_back(ov::Core& core, const ShimOptions& options, const ov::AnyMap& pro
         compiled = core.import_model(blob, options.device, properties);
         is = true;
     } catch (const std::exception&) {
-        source->products = 0;
+        source->products = source->attentions = 0;
     }
     reading_from = nullptr;
     return is;
@@ -205,6 +234,7 @@ SHIM_API void* q2v_compile(void* core, const ShimOptions* options, ShimCompiled*
             owned->compiled = ov_core.compile_model(model, options->device, properties);
         }
         about->products = source->products;
+        about->attentions = source->attentions;
         owned->source = source;
         result = owned.release();
     });

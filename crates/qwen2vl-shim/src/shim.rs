@@ -109,6 +109,7 @@ impl Shim {
             model,
             requesting: Mutex::new(()),
             replaced: about.products as usize,
+            attentions: about.attentions as usize,
             _kernels: options.kernels.clone(),
             _blob: blob,
             mapped,

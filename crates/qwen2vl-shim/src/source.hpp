@@ -27,8 +27,8 @@ struct Source {
     // Mapped.
     ov::Tensor file;
     Kernels kernels{};
-    // Products that were taken from it.
-    uint64_t products = 0;
+    // Products that were taken from it, and attentions.
+    uint64_t products = 0, attentions = 0;
     // Room for products that are no outputs, of whichever operation runs.
     std::mutex running;
     std::vector<std::vector<float>> room;

@@ -16,8 +16,6 @@ pub struct Scenario {
     pub name: &'static str,
     /// The demo model in place of the large one.
     demo: bool,
-    /// Once, as what is asked for does not vary, or takes minutes.
-    once: bool,
     jobs: &'static [Job],
     metrics: &'static [Metric],
 }
@@ -62,7 +60,7 @@ impl Scenario {
     ///
     /// If a job of ours fails.
     pub fn measure(&self, programs: &mut Programs, args: &RunArgs) -> Result<Vec<Row>> {
-        let rounds = if self.once { 1 } else { args.rounds() };
+        let rounds = args.rounds();
         let mut samples: Vec<Vec<Sample>> = self.jobs.iter().map(|_| Vec::new()).collect();
         programs.begin(self.demo);
         // In turns as well: what a machine's memory gives changes from one minute to the next.
@@ -173,7 +171,6 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "one-image",
         demo: false,
-        once: false,
         jobs: &[job(Who::Ours, 1, 1, 32), job(Who::Genai, 1, 1, 32), job(Who::Llamacpp, 1, 1, 32)],
         metrics: &[
             lower("time to first token", "ms", TTFT, Beside::Best(GENAI, &[1]), 0.95),
@@ -192,7 +189,6 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "full-hd",
         demo: false,
-        once: true,
         jobs: &[large(Who::Ours, FULL_HD), large(Who::Genai, FULL_HD)],
         metrics: &[
             lower("peak memory", "MB", PEAK, Beside::Best(GENAI, &[1]), 0.60),
@@ -202,7 +198,6 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "four-megapixels",
         demo: false,
-        once: true,
         jobs: &[large(Who::Ours, FOUR_MEGAPIXELS), large(Who::Genai, FOUR_MEGAPIXELS)],
         metrics: &[
             lower("peak memory", "MB", PEAK, Beside::Best(GENAI, &[1]), 0.50),
@@ -213,14 +208,12 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "twelve-megapixels-demo-model",
         demo: true,
-        once: true,
         jobs: &[large(Who::Ours, TWELVE_MEGAPIXELS)],
         metrics: &[lower("peak memory", "MB", PEAK, Beside::Limit(1.5 * GIB), 1.0)],
     },
     Scenario {
         name: "sixteen-images",
         demo: false,
-        once: false,
         jobs: &[
             together(job(Who::Ours, 16, 1, 64)),
             job(Who::Genai, 16, 1, 64),
@@ -241,7 +234,6 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "eight-images-five-questions",
         demo: false,
-        once: false,
         jobs: &[
             together(job(Who::Ours, 8, 5, 16)),
             job(Who::Genai, 8, 5, 16),
@@ -255,7 +247,6 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "second-time",
         demo: false,
-        once: false,
         jobs: &[
             Job { disk_cache: DiskCache::Empty, ..together(job(Who::Ours, 16, 1, 16)) },
             Job { disk_cache: DiskCache::Filled, ..together(job(Who::Ours, 16, 1, 16)) },
@@ -268,7 +259,6 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "conversations",
         demo: false,
-        once: false,
         jobs: &[
             together(job(Who::Ours, 0, 8, 64)),
             together(job(Who::Ours, 0, 16, 64)),

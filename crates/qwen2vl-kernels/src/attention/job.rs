@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::Attention;
-use super::quantized::{Block, Quantized};
+use super::quantized::Quantized;
 use super::queries::Queries;
 use super::rows::Rows;
 use crate::isa::Isa;
@@ -26,6 +26,12 @@ unsafe impl Send for Out {}
 // SAFETY: as above.
 unsafe impl Sync for Out {}
 
+impl Out {
+    fn at(&self, i: usize) -> *mut f32 {
+        self.0.wrapping_add(i)
+    }
+}
+
 thread_local! {
     /// As many as a share has.
     static QUERIES: RefCell<Vec<Queries>> = RefCell::default();
@@ -45,36 +51,42 @@ pub(crate) fn attend(isa: Isa, attention: Attention<'_>, scratch: &mut Scratch, 
             let (head, share) = (i / shares, i % shares);
             let of = share * SHARE..((share + 1) * SHARE).min(n);
             // SAFETY: the processor is supported; nobody else has these rows of this head.
-            QUERIES.with_borrow_mut(|queries| unsafe {
-                meet(isa, (&rows, some.start + head, of), quantized.blocks(head), scale, queries, out);
+            QUERIES
+                .with_borrow_mut(|queries| unsafe { meet(isa, quantized, head, of.clone(), scale, queries) });
+            let to = |row: usize| (row * heads + some.start + head) * width;
+            QUERIES.with_borrow(|queries| {
+                for (i, row) in of.enumerate() {
+                    // SAFETY: as above.
+                    let out = unsafe { std::slice::from_raw_parts_mut(out.at(to(row)), width) };
+                    queries[i / isa.queries()].finish(i % isa.queries(), out);
+                }
             });
         });
     }
 }
 
-/// Computes a head of some rows.
+/// Lets rows of one of the heads meet all keys.
 ///
 /// # Safety
 ///
-/// The processor has the instruction set; there are as many results, and nobody else writes this head of these rows.
-unsafe fn meet<'a>(
+/// The processor has the instruction set.
+unsafe fn meet(
     isa: Isa,
-    (rows, head, of): (&Rows<'_>, usize, Range<usize>),
-    blocks: impl Iterator<Item = Block<'a>>,
+    quantized: &Quantized,
+    head: usize,
+    rows: Range<usize>,
     scale: f32,
     queries: &mut Vec<Queries>,
-    out: Out,
 ) {
     let lanes = isa.queries();
-    queries.resize_with(SHARE / lanes, Queries::default);
-    let groups = || of.clone().step_by(lanes).map(|first| first..(first + lanes).min(of.end));
-    for (queries, of) in queries.iter_mut().zip(groups()) {
-        queries.begin(lanes, rows, head, of, scale);
+    queries.resize_with(rows.len().div_ceil(lanes), Queries::default);
+    for (i, queries) in queries.iter_mut().enumerate() {
+        let first = rows.start + i * lanes;
+        queries.begin(lanes, quantized, head, first..(first + lanes).min(rows.end), scale);
     }
-    let mut damage = 0.0;
-    for block in blocks {
-        damage += block.damage;
-        for (queries, _) in queries.iter_mut().zip(groups()) {
+    for block in quantized.blocks(head) {
+        for queries in queries.iter_mut() {
+            queries.damage += block.damage();
             // SAFETY: the caller vouches for the processor; queries and block have all their parts.
             unsafe {
                 match isa {
@@ -82,14 +94,6 @@ unsafe fn meet<'a>(
                     Isa::Avx512 => avx512::attention::meet(&block, queries),
                 }
             }
-        }
-    }
-    for (queries, of) in queries.iter_mut().zip(groups()) {
-        for (lane, row) in of.enumerate() {
-            let at = (row * rows.heads + head) * rows.width;
-            // SAFETY: the caller vouches for it.
-            let out = unsafe { std::slice::from_raw_parts_mut(out.0.add(at), rows.width) };
-            queries.finish(lane, damage, out);
         }
     }
 }

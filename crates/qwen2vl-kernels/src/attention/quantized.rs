@@ -14,21 +14,32 @@ pub(crate) const KEYS: usize = 64;
 /// The largest value of a quantized row.
 pub(crate) const LARGEST: f32 = 4095.0;
 
-/// Blocks of some heads, one head after the other.
+/// Blocks of rows, and in each some heads one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Quantized {
     n: usize,
+    heads: usize,
     width: usize,
-    /// `[heads, blocks, KEYS, width]`.
+    /// `[blocks, heads, KEYS, width]`.
+    queries: Vec<i16>,
     keys: Vec<i16>,
-    /// `[heads, blocks, KEYS]`.
+    /// `[blocks, heads, KEYS]`.
+    query_scales: Vec<f32>,
     key_scales: Vec<f32>,
-    /// Pairs of keys side by side, `[heads, blocks, KEYS / 2, width]`.
+    /// Pairs of keys side by side, `[blocks, heads, KEYS / 2, width]`.
     values: Vec<[i16; 2]>,
-    /// `[heads, blocks, width]`.
+    /// `[blocks, heads, width]`.
     value_scales: Vec<f32>,
-    /// Zero, or NaN where a value is not finite, `[heads, blocks]`.
-    damage: Vec<f32>,
+}
+
+/// A block of rows, of all heads.
+struct BlockMut<'a> {
+    queries: &'a mut [i16],
+    query_scales: &'a mut [f32],
+    keys: &'a mut [i16],
+    key_scales: &'a mut [f32],
+    values: &'a mut [[i16; 2]],
+    value_scales: &'a mut [f32],
 }
 
 /// Keys of a head that are met together, and their values.
@@ -44,49 +55,57 @@ pub(crate) struct Block<'a> {
     pub values: &'a [[i16; 2]],
     /// `[width]`.
     pub value_scales: &'a [f32],
-    pub damage: f32,
 }
 
 impl Quantized {
     /// What a head of `n` rows takes.
-    pub(crate) fn bytes(n: usize, width: usize) -> usize {
-        n.next_multiple_of(KEYS) * width * 2 * size_of::<i16>()
+    pub(super) fn bytes(n: usize, width: usize) -> usize {
+        n.next_multiple_of(KEYS) * width * 3 * size_of::<i16>()
     }
 
-    /// Takes keys and values of some heads.
+    /// Values of a head.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Takes some heads of all rows.
     pub(super) fn fill(&mut self, rows: &Rows<'_>, heads: Range<usize>, pool: &Pool) {
         let (n, width, blocks) = (rows.n, rows.width, rows.n.div_ceil(KEYS));
-        (self.n, self.width) = (n, width);
-        let all = heads.len() * blocks;
-        self.keys.resize(all * KEYS * width, 0);
-        self.key_scales.resize(all * KEYS, 0.0);
-        self.values.resize(all * KEYS / 2 * width, [0; 2]);
-        self.value_scales.resize(all * width, 0.0);
-        self.damage.resize(all, 0.0);
-        let keys = self.keys.chunks_exact_mut(KEYS * width).zip(self.key_scales.chunks_exact_mut(KEYS));
-        let values =
-            self.values.chunks_exact_mut(KEYS / 2 * width).zip(self.value_scales.chunks_exact_mut(width));
-        let parts: Vec<_> = keys.zip(values).zip(&mut self.damage).map(Mutex::new).collect();
-        pool.run(all, &|i| {
+        (self.n, self.heads, self.width) = (n, heads.len(), width);
+        let scales = heads.len() * KEYS;
+        let values = scales * width;
+        self.queries.resize(blocks * values, 0);
+        self.keys.resize(blocks * values, 0);
+        self.query_scales.resize(blocks * scales, 0.0);
+        self.key_scales.resize(blocks * scales, 0.0);
+        self.values.resize(blocks * values / 2, [0; 2]);
+        self.value_scales.resize(blocks * heads.len() * width, 0.0);
+        let queries = self.queries.chunks_exact_mut(values).zip(self.query_scales.chunks_exact_mut(scales));
+        let keys = self.keys.chunks_exact_mut(values).zip(self.key_scales.chunks_exact_mut(scales));
+        let value_scales = self.value_scales.chunks_exact_mut(heads.len() * width);
+        let values = self.values.chunks_exact_mut(values / 2).zip(value_scales);
+        let of = |(((queries, query_scales), (keys, key_scales)), (values, value_scales))| {
+            Mutex::new(BlockMut { queries, query_scales, keys, key_scales, values, value_scales })
+        };
+        let parts: Vec<_> = queries.zip(keys).zip(values).map(of).collect();
+        pool.run(blocks, &|i| {
             let Ok(mut part) = parts[i].lock() else { return };
-            let (((keys, key_scales), (values, value_scales)), damage) = &mut *part;
-            let (head, first) = (heads.start + i / blocks, i % blocks * KEYS);
-            let of = first..(first + KEYS).min(n);
             // SAFETY: `attend` has asked whether the processor is supported.
-            unsafe {
-                fill_keys(rows, head, of.clone(), keys, key_scales);
-                fill_values(rows, head, of.clone(), values, value_scales);
-            }
-            **damage = key_scales[..of.len()].iter().chain(&**value_scales).map(|scale| scale * 0.0).sum();
+            unsafe { part.fill(rows, heads.clone(), i * KEYS..((i + 1) * KEYS).min(n)) };
         });
     }
 
-    /// The blocks of one of the heads.
+    /// A row of one of the heads, and its scale.
+    pub(super) fn query(&self, head: usize, row: usize) -> (&[i16], f32) {
+        let at = (row / KEYS * self.heads + head) * KEYS + row % KEYS;
+        (&self.queries[at * self.width..][..self.width], self.query_scales[at])
+    }
+
+    /// The keys and values of one of the heads.
     pub(super) fn blocks(&self, head: usize) -> impl Iterator<Item = Block<'_>> {
-        let &Self { n, width, .. } = self;
-        let blocks = n.div_ceil(KEYS);
-        (0..blocks).map(move |block| {
-            let i = head * blocks + block;
+        let &Self { n, width, heads, .. } = self;
+        (0..n.div_ceil(KEYS)).map(move |block| {
+            let i = block * heads + head;
             Block {
                 n: KEYS.min(n - block * KEYS),
                 width,
@@ -94,22 +113,45 @@ impl Quantized {
                 key_scales: &self.key_scales[i * KEYS..][..KEYS],
                 values: &self.values[i * KEYS / 2 * width..][..KEYS / 2 * width],
                 value_scales: &self.value_scales[i * width..][..width],
-                damage: self.damage[i],
             }
         })
+    }
+}
+
+impl Block<'_> {
+    /// Zero, or NaN where a value is not finite.
+    pub(super) fn damage(&self) -> f32 {
+        self.key_scales[..self.n].iter().chain(self.value_scales).map(|scale| scale * 0.0).sum()
+    }
+}
+
+impl BlockMut<'_> {
+    /// In the order of rows, which is that of memory.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn fill(&mut self, rows: &Rows<'_>, heads: Range<usize>, of: Range<usize>) {
+        let width = rows.width;
+        for (i, row) in of.clone().enumerate() {
+            for (j, head) in heads.clone().enumerate() {
+                let at = j * KEYS + i;
+                let values = at * width..(at + 1) * width;
+                let query = rows.head(row, Part::Query, head);
+                self.query_scales[at] =
+                    avx2::attention::quantize(&query[..width], &mut self.queries[values.clone()]);
+                let key = rows.head(row, Part::Key, head);
+                self.key_scales[at] = avx2::attention::quantize(&key[..width], &mut self.keys[values]);
+            }
+        }
+        let pairs =
+            self.values.chunks_exact_mut(KEYS / 2 * width).zip(self.value_scales.chunks_exact_mut(width));
+        for (head, (pairs, scales)) in heads.zip(pairs) {
+            fill_values(rows, head, of.clone(), pairs, scales);
+        }
     }
 }
 
 /// What a value is multiplied with to become one of `-LARGEST..=LARGEST`.
 pub(crate) fn inverse(largest: f32) -> f32 {
     if largest > 0.0 && largest.is_finite() { LARGEST / largest } else { 0.0 }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn fill_keys(rows: &Rows<'_>, head: usize, of: Range<usize>, keys: &mut [i16], scales: &mut [f32]) {
-    for ((row, key), scale) in of.zip(keys.chunks_exact_mut(rows.width)).zip(scales) {
-        *scale = avx2::attention::quantize(&rows.head(row, Part::Key, head)[..rows.width], key);
-    }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

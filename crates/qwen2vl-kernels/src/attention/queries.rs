@@ -2,10 +2,7 @@
 
 use std::ops::Range;
 
-use super::WIDEST;
-use super::quantized::KEYS;
-use super::rows::{Part, Rows};
-use crate::avx2;
+use super::quantized::{KEYS, Quantized};
 
 /// The largest weight of a block: as many products of it and a value as there are keys fit 32 bits.
 pub(crate) const WEIGHT: f32 = 8191.0;
@@ -42,6 +39,8 @@ pub(crate) struct Each(pub [f32; MOST]);
 /// Queries and what they have met.
 pub(crate) struct Queries {
     lanes: usize,
+    /// Zero, or NaN where a key or value is not finite.
+    pub damage: f32,
     /// Pairs of values, `[width / 2, lanes]`.
     pub pairs: Lanes,
     /// Room for scores of a block, `[KEYS, lanes]`.
@@ -63,6 +62,7 @@ impl Default for Queries {
         let none = Lanes::default;
         Self {
             lanes: 0,
+            damage: 0.0,
             pairs: none(),
             scores: none(),
             weights: none(),
@@ -86,10 +86,17 @@ impl Lanes {
 }
 
 impl Queries {
-    /// Takes those of some rows, at most `lanes`.
-    pub(super) fn begin(&mut self, lanes: usize, rows: &Rows<'_>, head: usize, of: Range<usize>, scale: f32) {
-        let width = rows.width;
-        self.lanes = lanes;
+    /// Takes a head of some rows, at most `lanes`.
+    pub(super) fn begin(
+        &mut self,
+        lanes: usize,
+        quantized: &Quantized,
+        head: usize,
+        rows: Range<usize>,
+        scale: f32,
+    ) {
+        let width = quantized.width();
+        (self.lanes, self.damage) = (lanes, 0.0);
         self.pairs.resize(width / 2, lanes);
         self.scores.resize(KEYS, lanes);
         self.weights.resize(KEYS / 2, lanes);
@@ -100,25 +107,20 @@ impl Queries {
         self.totals.0.fill(0.0);
         // Less than any score, and still a number when one is taken off.
         self.largest.0.fill(-1e30);
-        let mut words = [0; WIDEST];
-        for (lane, row) in of.enumerate() {
-            let query = rows.head(row, Part::Query, head);
-            // SAFETY: `attend` has asked whether the processor is supported.
-            let unit = unsafe { avx2::attention::quantize(&query[..width], &mut words) };
+        for (lane, row) in rows.enumerate() {
+            let (query, unit) = quantized.query(head, row);
             self.units.0[lane] = unit * scale * std::f32::consts::LOG2_E;
-            let words = words[..width]
-                .chunks_exact(2)
-                .map(|pair| u32::from(pair[0].cast_unsigned()) | u32::from(pair[1].cast_unsigned()) << 16);
-            for (i, word) in words.enumerate() {
+            for (i, pair) in query.as_chunks::<2>().0.iter().enumerate() {
+                let [even, odd] = pair.map(|value| u32::from(value.cast_unsigned()));
                 let at = i * lanes + lane;
-                self.pairs.0[at / 16].0[at % 16] = word;
+                self.pairs.0[at / 16].0[at % 16] = even | odd << 16;
             }
         }
     }
 
     /// Writes a lane's results.
-    pub(super) fn finish(&self, lane: usize, damage: f32, out: &mut [f32]) {
-        let by = 1.0 / self.totals.0[lane] + self.units.0[lane] * 0.0 + damage;
+    pub(super) fn finish(&self, lane: usize, out: &mut [f32]) {
+        let by = 1.0 / self.totals.0[lane] + self.units.0[lane] * 0.0 + self.damage;
         for (i, out) in out.iter_mut().enumerate() {
             let at = i * self.lanes + lane;
             *out = f32::from_bits(self.sums.0[at / 16].0[at % 16]) * by;

@@ -1,6 +1,6 @@
 //! Rows as they are given, and their parts.
 
-use super::WIDEST;
+use super::{WIDEST, WIDTHS};
 use crate::rotation::Rotation;
 
 /// Rows, and what is read of them.
@@ -29,7 +29,9 @@ impl Rows<'_> {
         let &Self { qkv, heads, width, rotation, .. } = self;
         let from = ((row * 3 + part as usize) * heads + head) * width;
         let mut values = [0.0; WIDEST];
-        values[..width].copy_from_slice(&qkv[from..from + width]);
+        let (to, from) =
+            (values.as_chunks_mut::<WIDTHS>().0, qkv[from..from + width].as_chunks::<WIDTHS>().0);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
         if let (Some(rotation), Part::Query | Part::Key) = (rotation, part) {
             rotation.rotate_head(row, &mut values[..width]);
         }

@@ -5,39 +5,46 @@ use std::arch::x86_64::*;
 use super::LANES;
 use crate::activations::{Form, RowMut, inverse};
 use crate::panel::PANEL;
-use crate::product::Norm;
+use crate::product::{Behind, Norm};
 use crate::{BLOCK, GROUP};
 
-/// Each value plus its bias, then `y * sigmoid(beta * y)`, then times its factor, then plus another; what is `None` is left
-/// out.
-#[inline]
+/// Writes rows of a panel's results, `n` values apart: each value plus its bias, then `y * sigmoid(beta * y)`, then times its factor,
+/// then plus another; what is `None` is left out.
+///
+/// # Safety
+///
+/// There are as many rows of factors, of what is added, and to write to.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn finish(
-    y: &mut [f32; PANEL],
-    bias: Option<&[f32; PANEL]>,
-    beta: Option<f32>,
-    factors: Option<&[f32; PANEL]>,
-    plus: Option<&[f32; PANEL]>,
+pub(crate) unsafe fn finish(
+    behind: &Behind,
+    acc: &[[f32; PANEL]],
+    factors: Option<&[[f32; PANEL]]>,
+    plus: Option<*const f32>,
+    out: *mut f32,
+    n: usize,
 ) {
-    for i in (0..PANEL).step_by(LANES) {
-        // SAFETY: a panel has two vectors.
-        let at = |values: &[f32; PANEL]| unsafe { _mm256_loadu_ps(values.as_ptr().add(i)) };
-        let mut v = at(y);
-        if let Some(bias) = bias {
-            v = _mm256_add_ps(v, at(bias));
+    for (row, y) in acc.iter().enumerate() {
+        for i in (0..PANEL).step_by(LANES) {
+            // SAFETY: a panel has two vectors; the caller vouches for the rest.
+            unsafe {
+                let at = |values: &[f32; PANEL]| _mm256_loadu_ps(values.as_ptr().add(i));
+                let mut v = at(y);
+                if let Some(bias) = &behind.bias {
+                    v = _mm256_add_ps(v, at(bias));
+                }
+                if let Some(beta) = behind.beta {
+                    let e = exp(_mm256_mul_ps(v, _mm256_set1_ps(-beta)));
+                    v = _mm256_div_ps(v, _mm256_add_ps(e, _mm256_set1_ps(1.0)));
+                }
+                if let Some(factors) = factors {
+                    v = _mm256_mul_ps(v, at(&factors[row]));
+                }
+                if let Some(plus) = plus {
+                    v = _mm256_add_ps(v, _mm256_loadu_ps(plus.add(row * n + i)));
+                }
+                _mm256_storeu_ps(out.add(row * n + i), v);
+            }
         }
-        if let Some(beta) = beta {
-            let e = exp(_mm256_mul_ps(v, _mm256_set1_ps(-beta)));
-            v = _mm256_div_ps(v, _mm256_add_ps(e, _mm256_set1_ps(1.0)));
-        }
-        if let Some(factors) = factors {
-            v = _mm256_mul_ps(v, at(factors));
-        }
-        if let Some(plus) = plus {
-            v = _mm256_add_ps(v, at(plus));
-        }
-        // SAFETY: as above.
-        unsafe { _mm256_storeu_ps(y.as_mut_ptr().add(i), v) };
     }
 }
 
@@ -96,20 +103,31 @@ fn sum_of(all: [__m256; 8]) -> f32 {
     all.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).map_or(0.0, |all| sum(all))
 }
 
-/// e to the power of each, within 2 units of the last place; the reduction and polynomial are those of Cephes' expf.
+/// `exp(x)` in the way of Cephes' expf: the reduction, and its polynomial but for the last terms, the highest power first.
+pub(crate) mod exponential {
+    /// What lies beyond would not give a normal number; as an addend of 1 it is 0 or infinite enough.
+    pub(crate) const RANGE: [f32; 2] = [-87.0, 88.0];
+    /// The natural logarithm of 2, in two parts.
+    pub(crate) const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    pub(crate) const POLYNOMIAL: [f32; 6] =
+        [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+}
+
+/// e to the power of each, within 2 units of the last place.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn exp(x: __m256) -> __m256 {
-    // What lies beyond would not be a normal number; as an addend of 1 it is 0 or infinite enough.
-    let x = _mm256_min_ps(_mm256_set1_ps(88.0), _mm256_max_ps(_mm256_set1_ps(-87.0), x));
+    let [least, most] = exponential::RANGE.map(|x| _mm256_set1_ps(x));
+    let x = _mm256_min_ps(most, _mm256_max_ps(least, x));
     let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(_mm256_mul_ps(
         x,
         _mm256_set1_ps(std::f32::consts::LOG2_E),
     ));
-    let x = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693_359_4), x);
-    let x = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.121_944_4e-4), x);
-    let mut p = _mm256_set1_ps(1.987_569_1e-4);
-    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+    let [coarse, fine] = exponential::LN_2.map(|x| _mm256_set1_ps(x));
+    let x = _mm256_fnmadd_ps(n, fine, _mm256_fnmadd_ps(n, coarse, x));
+    let [p, others @ ..] = exponential::POLYNOMIAL;
+    let mut p = _mm256_set1_ps(p);
+    for c in others {
         p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(c));
     }
     let p = _mm256_fmadd_ps(_mm256_mul_ps(p, x), x, _mm256_add_ps(x, _mm256_set1_ps(1.0)));

@@ -284,6 +284,11 @@ impl Compiled {
         matches!(self.model, Model::Shim(_))
     }
 
+    /// Whether attention is our own.
+    pub(crate) fn has_attention(&self) -> bool {
+        matches!(&self.model, Model::Shim(model) if model.attentions() > 0)
+    }
+
     /// Gives back the memory that requests worked in, where OpenVINO can be asked to; none may be running.
     pub(crate) fn release_memory(&self) {
         // The C API has no call for it.

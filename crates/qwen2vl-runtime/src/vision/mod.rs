@@ -88,9 +88,13 @@ impl VisionEncoder {
         self.low_memory || is_large(grid)
     }
 
-    /// Whether products of weights are our own.
-    pub(crate) fn has_kernels(&self) -> bool {
-        self.merger.has_kernels()
+    /// Who computes it.
+    pub(crate) fn computed_by(&self) -> &'static str {
+        match (self.merger.has_kernels(), self.merger.has_attention()) {
+            (true, true) => "own products and attention",
+            (true, false) => "own products",
+            (false, _) => "OpenVINO's products",
+        }
     }
 
     /// Encodes one image or video.
