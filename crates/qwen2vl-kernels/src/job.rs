@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::Mutex;
 
-use crate::activations::{Activations, Layout, RowMut};
+use crate::activations::{Activations, Layout};
 use crate::isa::{Isa, TILE, WIDE};
 use crate::panel::{CHUNK, PANEL, Packed, PanelRows, RowsOf, Scales, span_of};
 use crate::pool::Pool;
 use crate::product::{Behind, Product, Rows};
+use crate::quantize::quantize;
 use crate::weights::{Kind, Weights};
 use crate::{BLOCK, GROUP, avx2, avx512};
 
@@ -128,35 +128,6 @@ pub(crate) fn multiply(
             rotation.rotate(product.out, product.weights.n, pool);
         }
     }
-}
-
-fn quantize(isa: Isa, of: Rows<'_>, activations: &mut Activations, pool: &Pool) {
-    let Layout { k, form, abreast } = activations.layout;
-    let each = |normalized: &mut Vec<f32>, x: &[f32], mut row: RowMut<'_, '_>| {
-        // SAFETY: `multiply` has asked whether the processor is supported.
-        unsafe {
-            let mut x = x;
-            if let Some(norm) = of.norm {
-                normalized.resize(x.len(), 0.0);
-                avx2::normalize(x, norm, normalized);
-                x = normalized;
-            }
-            match isa {
-                Isa::Avx2 => avx2::quantize(form, x, &mut row),
-                Isa::Avx512 => avx512::quantize(form, x, &mut row),
-            }
-        }
-    };
-    let tiles: Vec<_> = of.x.chunks(k * abreast).zip(activations.abreast_mut()).map(Mutex::new).collect();
-    let share = if of.x.len() < 1 << 16 { tiles.len() } else { tiles.len().div_ceil(pool.threads() * 4) };
-    pool.run(tiles.len().div_ceil(share), &|i| {
-        let mut normalized = Vec::new();
-        for tile in &tiles[i * share..((i + 1) * share).min(tiles.len())] {
-            let Ok(mut tile) = tile.lock() else { return };
-            let (x, to) = &mut *tile;
-            x.chunks_exact(k).enumerate().for_each(|(i, x)| each(&mut normalized, x, to.row(i)));
-        }
-    });
 }
 
 impl Job<'_> {

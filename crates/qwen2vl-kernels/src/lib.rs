@@ -15,6 +15,8 @@ mod multiply;
 mod panel;
 mod pool;
 mod product;
+#[cfg(target_arch = "x86_64")]
+mod quantize;
 mod rotation;
 mod weights;
 

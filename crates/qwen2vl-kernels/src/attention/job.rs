@@ -86,7 +86,7 @@ unsafe fn meet(
     }
     for block in quantized.blocks(head) {
         for queries in queries.iter_mut() {
-            queries.damage += block.damage();
+            queries.damage += block.damage;
             // SAFETY: the caller vouches for the processor; queries and block have all their parts.
             unsafe {
                 match isa {

@@ -1,4 +1,5 @@
-//! Keys and values of heads, quantized in blocks: a key by its own largest value, values by the largest of their column.
+//! Queries, keys and values of heads, quantized in blocks of rows: a query or key by its own largest value, values by the largest of
+//! their column.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -30,6 +31,8 @@ pub(crate) struct Quantized {
     values: Vec<[i16; 2]>,
     /// `[blocks, heads, width]`.
     value_scales: Vec<f32>,
+    /// Zero, or NaN where a key or value is not finite, `[blocks, heads]`.
+    damage: Vec<f32>,
 }
 
 /// A block of rows, of all heads.
@@ -40,6 +43,7 @@ struct BlockMut<'a> {
     key_scales: &'a mut [f32],
     values: &'a mut [[i16; 2]],
     value_scales: &'a mut [f32],
+    damage: &'a mut [f32],
 }
 
 /// Keys of a head that are met together, and their values.
@@ -55,6 +59,8 @@ pub(crate) struct Block<'a> {
     pub values: &'a [[i16; 2]],
     /// `[width]`.
     pub value_scales: &'a [f32],
+    /// Zero, or NaN where a key or value is not finite.
+    pub damage: f32,
 }
 
 impl Quantized {
@@ -80,14 +86,16 @@ impl Quantized {
         self.key_scales.resize(blocks * scales, 0.0);
         self.values.resize(blocks * values / 2, [0; 2]);
         self.value_scales.resize(blocks * heads.len() * width, 0.0);
+        self.damage.resize(blocks * heads.len(), 0.0);
         let queries = self.queries.chunks_exact_mut(values).zip(self.query_scales.chunks_exact_mut(scales));
         let keys = self.keys.chunks_exact_mut(values).zip(self.key_scales.chunks_exact_mut(scales));
         let value_scales = self.value_scales.chunks_exact_mut(heads.len() * width);
         let values = self.values.chunks_exact_mut(values / 2).zip(value_scales);
-        let of = |(((queries, query_scales), (keys, key_scales)), (values, value_scales))| {
-            Mutex::new(BlockMut { queries, query_scales, keys, key_scales, values, value_scales })
+        let damage = self.damage.chunks_exact_mut(heads.len());
+        let of = |((((queries, query_scales), (keys, key_scales)), (values, value_scales)), damage)| {
+            Mutex::new(BlockMut { queries, query_scales, keys, key_scales, values, value_scales, damage })
         };
-        let parts: Vec<_> = queries.zip(keys).zip(values).map(of).collect();
+        let parts: Vec<_> = queries.zip(keys).zip(values).zip(damage).map(of).collect();
         pool.run(blocks, &|i| {
             let Ok(mut part) = parts[i].lock() else { return };
             // SAFETY: `attend` has asked whether the processor is supported.
@@ -113,15 +121,9 @@ impl Quantized {
                 key_scales: &self.key_scales[i * KEYS..][..KEYS],
                 values: &self.values[i * KEYS / 2 * width..][..KEYS / 2 * width],
                 value_scales: &self.value_scales[i * width..][..width],
+                damage: self.damage[i],
             }
         })
-    }
-}
-
-impl Block<'_> {
-    /// Zero, or NaN where a value is not finite.
-    pub(super) fn damage(&self) -> f32 {
-        self.key_scales[..self.n].iter().chain(self.value_scales).map(|scale| scale * 0.0).sum()
     }
 }
 
@@ -143,8 +145,10 @@ impl BlockMut<'_> {
         }
         let pairs =
             self.values.chunks_exact_mut(KEYS / 2 * width).zip(self.value_scales.chunks_exact_mut(width));
-        for (head, (pairs, scales)) in heads.zip(pairs) {
+        let keys = self.key_scales.chunks_exact(KEYS).zip(&mut *self.damage);
+        for ((head, (pairs, scales)), (key_scales, damage)) in heads.zip(pairs).zip(keys) {
             fill_values(rows, head, of.clone(), pairs, scales);
+            *damage = key_scales[..of.len()].iter().chain(&*scales).map(|scale| scale * 0.0).sum();
         }
     }
 }
