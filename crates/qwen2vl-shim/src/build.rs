@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-const SOURCES: [(&str, &str); 9] = [
+const SOURCES: [(&str, &str); 10] = [
     ("shim.cpp", include_str!("shim.cpp")),
     ("products.hpp", include_str!("products.hpp")),
     ("weights.hpp", include_str!("weights.hpp")),
     ("patterns.hpp", include_str!("patterns.hpp")),
+    ("convolution.hpp", include_str!("convolution.hpp")),
     ("attention.hpp", include_str!("attention.hpp")),
     ("source.hpp", include_str!("source.hpp")),
     ("compressed_matmul.hpp", include_str!("compressed_matmul.hpp")),

@@ -44,6 +44,7 @@ pub(crate) struct RawOptions {
 pub(crate) struct RawCompiled {
     pub products: u64,
     pub attentions: u64,
+    pub flattened: u64,
     pub read_back: u32,
 }
 

@@ -18,6 +18,7 @@ pub struct Model {
     pub(crate) requesting: Mutex<()>,
     pub(crate) replaced: usize,
     pub(crate) attentions: usize,
+    pub(crate) flattened: usize,
     // Freed after the model, which is freed in `drop`.
     pub(crate) _kernels: Option<Arc<Kernels>>,
     // OpenVINO reads constants where they lie in it.
@@ -35,6 +36,11 @@ impl Model {
     /// Products that the caller's kernels compute.
     pub fn replaced(&self) -> usize {
         self.replaced
+    }
+
+    /// Convolutions of whole inputs that OpenVINO computes as products.
+    pub fn flattened(&self) -> usize {
+        self.flattened
     }
 
     /// Attentions that the caller's kernels compute.

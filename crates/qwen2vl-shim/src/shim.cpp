@@ -27,6 +27,7 @@
 #include <openvino/pass/sdpa_to_paged_attention.hpp>
 
 #include "attention.hpp"
+#include "convolution.hpp"
 #include "products.hpp"
 
 #define SHIM_API extern "C" __attribute__((visibility("default")))
@@ -140,6 +141,8 @@ struct ShimCompiled {
     // Products and attentions by the caller's kernels.
     uint64_t products;
     uint64_t attentions;
+    // Convolutions that are products now.
+    uint64_t flattened;
     // Whether it was made from the blob.
     uint32_t read_back;
 };
@@ -230,6 +233,7 @@ SHIM_API void* q2v_compile(void* core, const ShimOptions* options, ShimCompiled*
                 if (options->unmasked) replace_attention(model, source);
                 replace_products(model, source);
                 join_chains(*model);
+                about->flattened = flatten_convolutions(model);
             }
             owned->compiled = ov_core.compile_model(model, options->device, properties);
         }

@@ -110,6 +110,7 @@ impl Shim {
             requesting: Mutex::new(()),
             replaced: about.products as usize,
             attentions: about.attentions as usize,
+            flattened: about.flattened as usize,
             _kernels: options.kernels.clone(),
             _blob: blob,
             mapped,

@@ -133,8 +133,8 @@ impl Native {
         Ok(self.shim()?.table(text(xml)?, text(&weights)?)?)
     }
 
-    /// Compiles an IR whose attention has masks of zeros alone: with our own products and attention where they can be had, else
-    /// as [`Native::compile`] does.
+    /// Compiles an IR whose attention has masks of zeros alone: with our own products and attention where they can be had, and
+    /// convolutions of whole inputs as products, else as [`Native::compile`] does.
     pub(crate) fn compile_with_kernels(
         &mut self,
         name: &'static str,
@@ -158,7 +158,7 @@ impl Native {
             })?;
             check(&Signature::of_shim(&model)?)
                 .map_err(|detail| Error::ModelMismatch { model: name, detail })?;
-            if model.replaced() > 0 {
+            if model.replaced() > 0 || model.flattened() > 0 {
                 return Ok(Compiled { name, model: Model::Shim(model) });
             }
         }

@@ -50,15 +50,11 @@ impl VisionEncoder {
     ) -> Result<Self, Error> {
         let width = config.vision.hidden_size;
         let patch_len = config.geometry.patch_len();
-        let patch_embed = native.compile(
-            "vision_embeddings",
-            &files.vision_embeddings,
-            &files.vision_embeddings.with_extension("bin"),
-            |signature| {
+        let patch_embed =
+            native.compile_with_kernels("vision_embeddings", &files.vision_embeddings, |signature| {
                 signature.expect_inputs(&[(Port::Only, Element::F32, &[None, Some(patch_len)])])?;
                 signature.expect_output(Port::Only, &[None, Some(width)])
-            },
-        )?;
+            })?;
         let rotary = rotary::width(&config.vision);
         let hidden = config.text.hidden_size;
         let merger = native.compile_with_kernels(
