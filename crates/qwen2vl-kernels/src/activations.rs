@@ -3,6 +3,9 @@
 use crate::weights::Kind;
 use crate::{BLOCK, GROUP};
 
+/// The largest quantized value.
+pub(crate) const MOST: f32 = 127.0;
+
 /// How quantized values lie: as a kernel's unpacked weights do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -178,11 +181,11 @@ pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_, '_>) {
         let largest = x.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         // Zero, or NaN where a value is not finite.
         let damage: f32 = x.iter().map(|value| value * 0.0).sum();
-        let scale = largest / 127.0 + damage;
+        let scale = largest / MOST + damage;
         let mut sum = 0;
         let mut values = [0; 2 * GROUP];
         for (i, value) in x.iter().enumerate() {
-            let quantized = (value * inverse(largest)).round_ties_even() as i8;
+            let quantized = (value * inverse(largest, MOST)).round_ties_even() as i8;
             sum += i32::from(quantized);
             let at = form.place(i) * form.bytes();
             let value = i16::from(quantized).to_le_bytes();
@@ -193,9 +196,9 @@ pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_, '_>) {
     out.add_up();
 }
 
-/// What a value is multiplied with to become one of -127..=127.
-pub(crate) fn inverse(largest: f32) -> f32 {
-    if largest > 0.0 && largest.is_finite() { 127.0 / largest } else { 0.0 }
+/// What a value is multiplied with to become one of `-most..=most`.
+pub(crate) fn inverse(largest: f32, most: f32) -> f32 {
+    if largest > 0.0 && largest.is_finite() { most / largest } else { 0.0 }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 #[cfg(target_arch = "x86_64")]
 mod job;
 #[cfg(target_arch = "x86_64")]
+mod meet;
+#[cfg(target_arch = "x86_64")]
 mod quantized;
 #[cfg(target_arch = "x86_64")]
 mod queries;
@@ -18,7 +20,9 @@ use crate::pool::Pool;
 use crate::rotation::Rotation;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use quantized::{Block, LARGEST, Quantized, inverse};
+pub(crate) use meet::define_meet;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use quantized::{Block, LARGEST, Quantized};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use queries::{Queries, VECTORS, WEIGHT, powers};
 

@@ -4,23 +4,22 @@ pub(crate) mod attention;
 mod columns;
 mod few;
 mod values;
+pub(crate) mod vector;
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 pub(crate) use columns::{columns_of_4_halves, columns_of_8_halves, columns_of_16_nibbles};
 pub(crate) use few::few;
-pub(crate) use values::{exponential, finish, normalize, quantize};
+pub(crate) use values::{finish, normalize, quantize};
 
 use crate::activations::At;
 use crate::isa::TILE;
 use crate::panel::{PANEL, RowsOf, Scales};
 use crate::weights::Kind;
 use crate::{BLOCK, GROUP};
-use values::sum;
-
-/// Floats of a vector.
-const LANES: usize = 8;
+use values::{largest_of, sum_of};
+use vector::LANES;
 
 /// Steps of a tile that are written out.
 const UNROLLED: usize = 8;

@@ -1,8 +1,8 @@
-//! The kernels for AVX-512 with VNNI. Outputs lie
-//! in the lanes of vectors; 4 inputs of each are a lane's 32 bits.
+//! The kernels for AVX-512 with VNNI. Outputs lie in the lanes of vectors; 4 inputs of each are a lane's 32 bits.
 
 pub(crate) mod attention;
 mod values;
+mod vector;
 
 use std::arch::asm;
 use std::arch::x86_64::*;

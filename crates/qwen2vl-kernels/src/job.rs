@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::activations::{Activations, Layout};
+use crate::finish::Finish;
 use crate::isa::{Isa, TILE, WIDE};
-use crate::panel::{CHUNK, PANEL, Packed, PanelRows, RowsOf, Scales, span_of};
+use crate::panel::{CHUNK, LINE, Line, PANEL, Packed, PanelRows, RowsOf, Scales, span_of};
 use crate::pool::Pool;
-use crate::product::{Behind, Product, Rows};
+use crate::product::{Product, Rows};
 use crate::quantize::quantize;
 use crate::weights::{Kind, Weights};
 use crate::{BLOCK, GROUP, avx2, avx512};
@@ -33,11 +34,6 @@ const PAIR: usize = 2;
 /// Bytes of weights of a share of the work: less is not worth waking another thread.
 const SHARE_BYTES: usize = 48 << 10;
 
-/// A line of the cache.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
 /// What a thread needs.
 #[derive(Default)]
 struct Buffers {
@@ -60,14 +56,20 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
-/// Results, `[m, n]`.
+/// Results, which threads share out among themselves.
 #[derive(Clone, Copy)]
-struct Out(*mut f32);
+pub(crate) struct Out(pub *mut f32);
 
 // SAFETY: no two threads write the same element.
 unsafe impl Send for Out {}
 // SAFETY: as above.
 unsafe impl Sync for Out {}
+
+impl Out {
+    pub(crate) fn at(self, i: usize) -> *mut f32 {
+        self.0.wrapping_add(i)
+    }
+}
 
 /// One of the products, shared by the threads.
 struct Job<'a> {
@@ -158,10 +160,10 @@ impl Job<'_> {
             for panel in panels.clone() {
                 let rows = self.rows(panel, &panels);
                 self.factor::<1, KIND, SPAN>([(self.weights, rows)], &all, std::slice::from_mut(of));
-                if self.times.is_none() {
-                    self.finish(rows, &all, &of.acc, None);
+                match self.times {
+                    None => self.finish(rows, &all, &of.acc, None),
+                    Some(_) => share.extend_from_slice(&of.acc[..self.m]),
                 }
-                share.extend_from_slice(&of.acc[..self.m]);
             }
             let Some(times) = self.times else { return };
             for (panel, acc) in panels.clone().zip(share.chunks_exact(self.m)) {
@@ -246,10 +248,12 @@ impl Job<'_> {
             }
             return;
         }
+        for of in &mut of[..P] {
+            of.unpacked.resize(CHUNK * PANEL * form.bytes() / LINE, Line::ZEROS);
+        }
         for at in (0..k).step_by(CHUNK) {
             let values = CHUNK.min(k - at);
             for ((w, rows), of) in panels.iter().zip(of.iter_mut()) {
-                of.unpacked.resize(CHUNK * PANEL * form.bytes() / size_of::<Line>(), Line([0; 64]));
                 let (packed, unpacked) = (RowsOf::new(w, *rows, at), of.unpacked.as_mut_ptr().cast::<u8>());
                 // SAFETY: the processor is supported; the rows have so many values more, and a chunk has room.
                 unsafe {
@@ -358,48 +362,40 @@ impl Job<'_> {
     ) {
         let n = self.weights.n;
         let gathered = |values: &[f32]| std::array::from_fn(|i| values[rows.row(i)]);
-        let behind = Behind { bias: self.bias.map(gathered), beta: self.beta };
-        let acc = &acc[..tokens.len()];
+        let bias = self.bias.map(gathered);
+        let (bias, acc, beta) = (bias.as_ref(), &acc[..tokens.len()], self.beta);
         if rows.step == 1 && rows.n == PANEL {
             let at = tokens.start * n + rows.first;
-            let plus = self.plus.map(|plus| plus[at..].as_ptr());
+            let (plus, out) = (self.plus.map(|plus| plus[at..].as_ptr()), self.out.at(at));
             // SAFETY: results and what is added to them are `[m, n]`; the panel's columns are within.
-            return unsafe { self.apply(&behind, acc, factors, plus, self.out.0.add(at), n) };
+            return unsafe { self.apply(&Finish { acc, bias, beta, factors, plus, out, n }) };
         }
         for (i, token) in tokens.clone().enumerate() {
-            let plus = self.plus.map(|plus| gathered(&plus[token * n..][..n]));
-            let (plus, mut y) = (plus.as_ref().map(|plus| plus.as_ptr()), [0.0; PANEL]);
-            let factors = factors.map(|factors| &factors[i..=i]);
+            let (acc, factors) = (&acc[i..=i], factors.map(|factors| &factors[i..=i]));
+            let (plus, mut y) = (self.plus.map(|plus| gathered(&plus[token * n..][..n])), [0.0; PANEL]);
+            let (plus, out) = (plus.as_ref().map(|plus| plus.as_ptr()), y.as_mut_ptr());
             // SAFETY: all are one row.
-            unsafe { self.apply(&behind, &acc[i..=i], factors, plus, y.as_mut_ptr(), PANEL) };
+            unsafe { self.apply(&Finish { acc, bias, beta, factors, plus, out, n: PANEL }) };
             for (i, y) in y[..rows.n].iter().enumerate() {
                 // SAFETY: within the rows and columns of this call.
-                unsafe { *self.out.0.add(token * n + rows.row(i)) = *y };
+                unsafe { *self.out.at(token * n + rows.row(i)) = *y };
             }
         }
     }
 
-    /// Writes rows of results, `n` values apart.
+    /// Writes rows of results.
     ///
     /// # Safety
     ///
     /// There are as many rows of what is added, and to write to.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn apply(
-        &self,
-        behind: &Behind,
-        acc: &[[f32; PANEL]],
-        factors: Option<&[[f32; PANEL]]>,
-        plus: Option<*const f32>,
-        out: *mut f32,
-        n: usize,
-    ) {
+    unsafe fn apply(&self, of: &Finish<'_>) {
         // SAFETY: the processor is supported; the caller vouches for the rest.
         unsafe {
             match self.isa {
-                Isa::Avx2 => avx2::finish(behind, acc, factors, plus, out, n),
-                Isa::Avx512 => avx512::finish(behind, acc, factors, plus, out, n),
+                Isa::Avx2 => avx2::finish(of),
+                Isa::Avx512 => avx512::finish(of),
             }
         }
     }

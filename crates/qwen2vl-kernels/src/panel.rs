@@ -15,6 +15,15 @@ pub(crate) const CHUNK: usize = 512;
 /// Bytes of a line of the cache.
 pub(crate) const LINE: usize = 64;
 
+/// A line of the cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub [u32; LINE / 4]);
+
+impl Line {
+    pub(crate) const ZEROS: Self = Self([0; _]);
+}
+
 /// Bytes between scales that are read and those fetched meanwhile.
 const SCALES_AHEAD: usize = 128;
 

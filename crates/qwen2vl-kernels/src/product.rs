@@ -1,6 +1,5 @@
 //! What is asked for: rows, products of them, and what is done around the products.
 
-use crate::panel::PANEL;
 use crate::rotation::Rotation;
 use crate::weights::Weights;
 
@@ -70,11 +69,4 @@ impl<'a> Product<'a> {
         let rotation = self.rotation.is_none_or(|rotation| rotation.fits(m, self.weights.n));
         self.out.len() == m * self.weights.n && same(self.weights) && times && bias && plus && rotation
     }
-}
-
-/// What is done to a panel's results behind the product, whatever the row.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Behind {
-    pub bias: Option<[f32; PANEL]>,
-    pub beta: Option<f32>,
 }

@@ -92,11 +92,13 @@ private:
     }
 };
 
+bool is_paged_attention(const ov::Node& node) { return std::strcmp(node.get_type_name(), "PagedAttentionExtension") == 0; }
+
 // The paged attention that an input comes from, if only a few operations lie between, and none of ours.
 std::shared_ptr<ov::Node> attention_before(ov::Output<ov::Node> input) {
     for (int i = 0; i < 8 && input.get_node()->get_input_size() > 0; ++i) {
         const auto node = input.get_node_shared_ptr();
-        if (std::strcmp(node->get_type_name(), "PagedAttentionExtension") == 0) return node;
+        if (is_paged_attention(*node)) return node;
         if (std::strcmp(node->get_type_name(), "CompressedMatMul") == 0) return nullptr;
         input = node->input_value(0);
     }

@@ -36,6 +36,15 @@ impl Kernels {
     pub fn new(threads: usize) -> Option<Self> {
         is_supported().then(|| Self { pool: Pool::new(threads), scratch: Mutex::default() })
     }
+
+    /// Whether work came to its end: a panic must not pass through C++. What it leaves is made NaN by the caller, which is seen as
+    /// damage by those who sample.
+    fn run(&self, work: impl FnOnce(&mut Scratch, &Pool)) -> bool {
+        let run = AssertUnwindSafe(|| {
+            work(&mut self.scratch.lock().unwrap_or_else(PoisonError::into_inner), &self.pool);
+        });
+        std::panic::catch_unwind(run).is_ok()
+    }
 }
 
 /// Weights as shim.cpp describes them.
@@ -190,12 +199,7 @@ unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n:
         });
         (kernels, products, Rows { x: std::slice::from_raw_parts((*rows).x, m * k), norm })
     };
-    let run = AssertUnwindSafe(|| {
-        let mut scratch = kernels.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        multiply(rows, &mut products, &mut scratch, &kernels.pool);
-    });
-    // A panic must not pass through C++; what it would leave behind is seen as damage by those who sample.
-    if std::panic::catch_unwind(run).is_err() {
+    if !kernels.run(|scratch, pool| multiply(rows, &mut products, scratch, pool)) {
         products.iter_mut().for_each(|product| product.out.fill(f32::NAN));
     }
 }
@@ -206,29 +210,18 @@ unsafe extern "C" fn attends(_: *const c_void, width: u64) -> c_int {
 
 unsafe extern "C" fn attention(context: *const c_void, raw: *const RawAttention) {
     // SAFETY: the kernels outlive the model; the operation has compared its tensors' sizes with these numbers.
-    let (kernels, attention) = unsafe {
+    let (kernels, raw, qkv, rotation, out) = unsafe {
         let raw = &*raw;
-        let (n, heads, width) = (raw.n as usize, raw.heads as usize, raw.width as usize);
+        let (n, width) = (raw.n as usize, raw.width as usize);
+        let values = n * raw.heads as usize * width;
         let slice = |data: *const f32, n: usize| std::slice::from_raw_parts(data, n);
         let rotation = Rotation { width, cos: slice(raw.cos, n * width), sin: slice(raw.sin, n * width) };
-        let attention = Attention {
-            qkv: slice(raw.qkv, n * 3 * heads * width),
-            heads,
-            width,
-            scale: raw.scale,
-            rotation: Some(rotation),
-            out: std::slice::from_raw_parts_mut(raw.out, n * heads * width),
-        };
-        (&*context.cast::<Kernels>(), attention)
+        let out = std::slice::from_raw_parts_mut(raw.out, values);
+        (&*context.cast::<Kernels>(), raw, slice(raw.qkv, 3 * values), rotation, out)
     };
-    let Attention { heads, width, scale, rotation, qkv, out } = attention;
-    let run = AssertUnwindSafe(|| {
-        let mut scratch = kernels.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let attention = Attention { qkv, heads, width, scale, rotation, out: &mut *out };
-        attend(attention, &mut scratch, &kernels.pool);
-    });
-    // As above.
-    if std::panic::catch_unwind(run).is_err() {
+    let (heads, width, scale, rotation) = (raw.heads as usize, rotation.width, raw.scale, Some(rotation));
+    let attention = Attention { qkv, heads, width, scale, rotation, out: &mut *out };
+    if !kernels.run(|scratch, pool| attend(attention, scratch, pool)) {
         out.fill(f32::NAN);
     }
 }

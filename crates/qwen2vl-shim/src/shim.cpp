@@ -51,7 +51,7 @@ std::shared_ptr<ov::Node> product_behind(ov::Output<ov::Node> output) {
 std::vector<ov::Input<ov::Node>> last_rows(const ov::Model& model) {
     std::shared_ptr<ov::Node> attention;
     for (const auto& node : model.get_ordered_ops())
-        if (std::strcmp(node->get_type_name(), "PagedAttentionExtension") == 0) attention = node;
+        if (is_paged_attention(*node)) attention = node;
     const auto product = attention ? product_behind(attention->output(0)) : nullptr;
     const auto add = product ? only_reader<ov::op::v1::Add>(product->output(0)) : nullptr;
     if (!add) return {};

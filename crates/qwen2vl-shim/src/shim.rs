@@ -29,7 +29,8 @@ pub struct CompileOptions<'a> {
     pub paged: bool,
     /// Whether the masks that attention is given will all be zeros, if it is not paged.
     pub unmasked: bool,
-    /// What computes the products of compressed weights and attention without masks, as far as it can; OpenVINO does where this is `None`.
+    /// What computes the products of compressed weights and attention without masks, as far as it can; OpenVINO does where this is
+    /// `None`.
     pub kernels: Option<Arc<Kernels>>,
     /// Where compiled models are kept that are read back the next time, if there are kernels: these hold no weights.
     pub kept_in: Option<&'a Path>,

@@ -8,6 +8,7 @@ use super::quantized::Quantized;
 use super::queries::Queries;
 use super::rows::Rows;
 use crate::isa::Isa;
+use crate::job::Out;
 use crate::pool::Pool;
 use crate::{Scratch, avx2, avx512};
 
@@ -16,21 +17,6 @@ const SHARE: usize = 64;
 
 /// Bytes of quantized keys and values that are made at a time, unless a single head has more.
 const ROOM: usize = 16 << 20;
-
-/// Results, `[n, heads, width]`.
-#[derive(Clone, Copy)]
-struct Out(*mut f32);
-
-// SAFETY: no two threads write the same element.
-unsafe impl Send for Out {}
-// SAFETY: as above.
-unsafe impl Sync for Out {}
-
-impl Out {
-    fn at(&self, i: usize) -> *mut f32 {
-        self.0.wrapping_add(i)
-    }
-}
 
 thread_local! {
     /// As many as a share has.

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use super::WIDEST;
 use super::rows::{Part, Rows};
+use crate::activations::inverse;
 use crate::avx2;
 use crate::pool::Pool;
 
@@ -153,11 +154,6 @@ impl BlockMut<'_> {
     }
 }
 
-/// What a value is multiplied with to become one of `-LARGEST..=LARGEST`.
-pub(crate) fn inverse(largest: f32) -> f32 {
-    if largest > 0.0 && largest.is_finite() { LARGEST / largest } else { 0.0 }
-}
-
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill_values(rows: &Rows<'_>, head: usize, of: Range<usize>, pairs: &mut [[i16; 2]], scales: &mut [f32]) {
     let width = rows.width;
@@ -170,12 +166,12 @@ fn fill_values(rows: &Rows<'_>, head: usize, of: Range<usize>, pairs: &mut [[i16
             *damage += value * 0.0;
         }
     }
-    let inverse = largest.map(inverse);
+    let by = largest.map(|largest| inverse(largest, LARGEST));
     for ((scale, largest), damage) in scales.iter_mut().zip(largest).zip(damage) {
         *scale = largest / LARGEST + damage;
     }
     for (pair, first) in pairs.chunks_exact_mut(width).zip(of.clone().step_by(2)) {
         let value = |row: usize| if row < of.end { rows.head(row, Part::Value, head) } else { [0.0; WIDEST] };
-        avx2::attention::quantize_pairs([&value(first), &value(first + 1)], &inverse, pair);
+        avx2::attention::quantize_pairs([&value(first), &value(first + 1)], &by, pair);
     }
 }

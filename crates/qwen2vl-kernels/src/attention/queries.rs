@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::quantized::{KEYS, Quantized};
+use crate::panel::Line;
 
 /// The largest weight of a block: as many products of it and a value as there are keys fit 32 bits.
 pub(crate) const WEIGHT: f32 = 8191.0;
@@ -21,11 +22,6 @@ pub(crate) const VECTORS: usize = 2;
 
 /// The most lanes of all vectors.
 const MOST: usize = VECTORS * 16;
-
-/// A vector, or two small ones.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u32; 16]);
 
 /// Numbers of 4 bytes for each lane, `[rows, lanes]`.
 #[derive(Default)]
@@ -76,7 +72,7 @@ impl Default for Queries {
 
 impl Lanes {
     fn resize(&mut self, rows: usize, lanes: usize) {
-        self.0.resize(rows * lanes / 16, Line([0; 16]));
+        self.0.resize(rows * lanes / 16, Line::ZEROS);
     }
 
     pub(crate) fn as_mut_ptr<T>(&mut self) -> *mut T {
@@ -101,8 +97,8 @@ impl Queries {
         self.scores.resize(KEYS, lanes);
         self.weights.resize(KEYS / 2, lanes);
         self.sums.resize(width, lanes);
-        self.sums.0.fill(Line([0; 16]));
-        self.pairs.0.fill(Line([0; 16]));
+        self.sums.0.fill(Line::ZEROS);
+        self.pairs.0.fill(Line::ZEROS);
         self.units.0.fill(0.0);
         self.totals.0.fill(0.0);
         // Less than any score, and still a number when one is taken off.
