@@ -3,6 +3,7 @@
 pub(crate) mod attention;
 mod columns;
 mod few;
+pub(crate) mod paged;
 mod values;
 pub(crate) mod vector;
 
@@ -18,8 +19,7 @@ use crate::isa::TILE;
 use crate::panel::{PANEL, RowsOf, Scales};
 use crate::weights::Kind;
 use crate::{BLOCK, GROUP};
-use values::{largest_of, sum_of};
-use vector::LANES;
+use vector::{LANES, from_halves};
 
 /// Steps of a tile that are written out.
 const UNROLLED: usize = 8;
@@ -169,18 +169,6 @@ pub(crate) unsafe fn tile<const T: usize, const KIND: u8, const SPAN: usize>(
 fn keep(sum: &mut __m256i) {
     // SAFETY: does nothing.
     unsafe { asm!("/* {0} */", inout(ymm_reg) * sum, options(nomem, nostack, preserves_flags)) };
-}
-
-/// Eight numbers of half precision.
-///
-/// # Safety
-///
-/// There are as many.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn from_halves(values: *const u16) -> __m256 {
-    // SAFETY: the caller vouches for it.
-    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(values.cast()) })
 }
 
 /// Eight bytes as numbers.

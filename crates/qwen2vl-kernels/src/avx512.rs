@@ -1,6 +1,7 @@
 //! The kernels for AVX-512 with VNNI. Outputs lie in the lanes of vectors; 4 inputs of each are a lane's 32 bits.
 
 pub(crate) mod attention;
+pub(crate) mod paged;
 mod values;
 mod vector;
 

@@ -13,6 +13,7 @@ mod isa;
 #[cfg(target_arch = "x86_64")]
 mod job;
 mod multiply;
+mod paged;
 #[cfg(target_arch = "x86_64")]
 mod panel;
 mod pool;
@@ -24,6 +25,10 @@ mod weights;
 
 pub use attention::{Attention, attend, is_head_supported};
 pub use multiply::{Scratch, free_rows, is_supported, multiply};
+pub use paged::{
+    BLOCK_TOKENS, CacheError, CacheShape, KvCache, KvPrecision, PagedAttention, Sequences, SequencesError,
+    attend_paged, is_paged_head_supported,
+};
 pub use pool::Pool;
 pub use product::{Norm, Product, Rows};
 pub use rotation::Rotation;

@@ -144,7 +144,7 @@ macro_rules! define_meet {
         /// Two to the power of each, at most 0.
         #[inline]
         #[target_feature(enable = $features)]
-        fn power_of_two(x: Floats) -> Floats {
+        pub(crate) fn power_of_two(x: Floats) -> Floats {
             let x = max(x, splat(powers::LEAST));
             let n = rounded(x);
             let rest = sub(x, n);

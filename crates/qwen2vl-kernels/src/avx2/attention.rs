@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use super::keep;
 use super::vector::*;
-use super::{keep, largest_of, sum_of};
 use crate::activations::inverse;
 use crate::attention::LARGEST;
 
@@ -29,7 +29,7 @@ pub(crate) fn quantize(x: &[f32], to: &mut [i16]) -> f32 {
         largest = _mm256_max_ps(_mm256_and_ps(at(i), absolute), largest);
         damage = _mm256_fmadd_ps(at(i), _mm256_setzero_ps(), damage);
     }
-    let largest = largest_of(largest);
+    let largest = largest_lane(largest);
     let by = _mm256_set1_ps(inverse(largest, LARGEST));
     for i in (0..x.len()).step_by(2 * LANES) {
         let [a, b] = [at(i), at(i + LANES)].map(|x| _mm256_cvtps_epi32(_mm256_mul_ps(x, by)));
@@ -37,7 +37,7 @@ pub(crate) fn quantize(x: &[f32], to: &mut [i16]) -> f32 {
         // SAFETY: there is room.
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().add(i).cast(), words) };
     }
-    largest / LARGEST + sum_of(damage)
+    largest / LARGEST + sum_of_eights(damage)
 }
 
 /// Quantizes two rows, which lie in pairs behind it, each column by its own factor.

@@ -9,24 +9,6 @@ use crate::{BLOCK, GROUP};
 
 crate::finish::define_finish!("avx2,fma,f16c");
 
-/// The sum of a vector's lanes.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn sum_of(v: __m256) -> f32 {
-    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
-    _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps::<1>(v, v)))
-}
-
-/// The largest of a vector's lanes.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn largest_of(v: __m256) -> f32 {
-    let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-    let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
-    _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps::<1>(v, v)))
-}
-
 /// As [`Norm`] says.
 ///
 /// # Panics
@@ -70,7 +52,7 @@ pub(crate) fn normalize(x: &[f32], norm: Norm<'_>, out: &mut [f32]) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sum_of_all(all: [__m256; 8]) -> f32 {
-    all.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).map_or(0.0, |all| sum_of(all))
+    all.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).map_or(0.0, |all| sum_of_eights(all))
 }
 
 /// As [`crate::activations::quantize`], to the bit.
@@ -97,8 +79,8 @@ pub(crate) fn quantize(form: Form, x: &[f32], out: &mut RowMut<'_, '_>) {
             largest = _mm256_max_ps(_mm256_and_ps(v, absolute), largest);
             damage = _mm256_fmadd_ps(v, _mm256_setzero_ps(), damage);
         }
-        let largest = largest_of(largest);
-        let scale = largest / MOST + sum_of(damage);
+        let largest = largest_lane(largest);
+        let scale = largest / MOST + sum_of_eights(damage);
         let inverse = _mm256_set1_ps(inverse(largest, MOST));
         let [a, b, c, d] = v.map(|v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse)));
         // Packed within halves, whose parts are then brought into their order.

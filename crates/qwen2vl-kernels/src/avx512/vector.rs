@@ -26,3 +26,63 @@ pub(crate) fn rounded(x: Floats) -> Floats {
 pub(crate) fn scaled(x: Floats, n: Floats) -> Floats {
     _mm512_scalef_ps(x, n)
 }
+
+/// Numbers of half precision.
+///
+/// # Safety
+///
+/// There are as many.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) unsafe fn from_halves(values: *const u16) -> Floats {
+    // SAFETY: the caller vouches for it.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(values.cast()) })
+}
+
+/// Signed bytes as numbers.
+///
+/// # Safety
+///
+/// There are as many.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) unsafe fn from_signed_bytes(values: *const u8) -> Floats {
+    // SAFETY: the caller vouches for it.
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(unsafe { _mm_loadu_si128(values.cast()) }))
+}
+
+/// Numbers of 4 bits from the `i`-th on, a multiple of 16: of each 16 the first eight are lower halves of bytes.
+///
+/// # Safety
+///
+/// There are as many.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) unsafe fn from_nibbles(values: *const u8, i: usize) -> Floats {
+    // SAFETY: the caller vouches for it.
+    let bytes = unsafe { _mm_loadl_epi64(values.add(i / 2).cast()) };
+    let bytes = _mm_unpacklo_epi64(bytes, _mm_srli_epi16::<4>(bytes));
+    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_and_si128(bytes, _mm_set1_epi8(15))))
+}
+
+/// The largest of a vector's lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) fn largest_lane(v: Floats) -> f32 {
+    _mm512_reduce_max_ps(v)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) fn first_lane(v: Floats) -> f32 {
+    _mm512_cvtss_f32(v)
+}
+
+/// Adds numbers to eight sums in an order that does not depend on the length of vectors.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) fn add_eights(sums: __m256, v: Floats) -> __m256 {
+    let upper =
+        _mm512_castpd_ps(_mm512_shuffle_f64x2::<0b11_10_11_10>(_mm512_castps_pd(v), _mm512_castps_pd(v)));
+    _mm256_add_ps(_mm256_add_ps(sums, _mm512_castps512_ps256(v)), _mm512_castps512_ps256(upper))
+}

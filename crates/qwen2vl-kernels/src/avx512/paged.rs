@@ -1,0 +1,9 @@
+//! Paged attention with AVX-512: as with AVX2, to the bit.
+
+use std::arch::x86_64::_mm256_setzero_ps as no_sums;
+
+use super::attention::power_of_two;
+use super::vector::*;
+use crate::avx2::vector::sum_of_eights;
+
+crate::paged::define_paged_meet!("avx512f,avx512bw,avx512vl,avx512vnni");
