@@ -109,6 +109,22 @@ fn values_in_four_bits_are_as_right_and_nothing_shared_changes_an_answer() {
 }
 
 #[test]
+fn keys_and_values_as_floats_are_as_right_and_nothing_shared_changes_an_answer() {
+    if !has_openvino() {
+        return;
+    }
+    for precision in [KvCachePrecision::F16, KvCachePrecision::F32] {
+        let builder = || builder().kv_cache_precision(precision);
+        let want = one_by_one(&builder().prefix_cache_bytes(0).build().unwrap());
+        let right = SET.iter().zip(&want).filter(|((item, _), (_, text))| is_right(item, text)).count();
+        let reference = SET.iter().filter(|(_, golden)| golden.int4.right).count();
+        assert!(right + 3 >= reference, "{precision:?}: {right} right of {}, {reference} in f32", SET.len());
+        let shared = builder().concurrency(5).prefill_chunk_tokens(37).build().unwrap();
+        equal("together, in pieces", &together(&shared, 11), &want);
+    }
+}
+
+#[test]
 fn a_question_before_many_images_is_computed_once_for_all() {
     if !has_openvino() {
         return;

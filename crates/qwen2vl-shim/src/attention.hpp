@@ -63,7 +63,7 @@ public:
     }
 
     static bool attends(const Source& source, int64_t width) {
-        return source.kernels.attends(source.kernels.context, static_cast<uint64_t>(width));
+        return source.kernels.attends(source.kernels.context, static_cast<uint64_t>(width), 0);
     }
 
     bool has_evaluate() const override { return true; }

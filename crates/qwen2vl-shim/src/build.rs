@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-const SOURCES: [(&str, &str); 10] = [
+const SOURCES: [(&str, &str); 11] = [
     ("shim.cpp", include_str!("shim.cpp")),
     ("products.hpp", include_str!("products.hpp")),
     ("weights.hpp", include_str!("weights.hpp")),
@@ -16,7 +16,8 @@ const SOURCES: [(&str, &str); 10] = [
     ("convolution.hpp", include_str!("convolution.hpp")),
     ("attention.hpp", include_str!("attention.hpp")),
     ("source.hpp", include_str!("source.hpp")),
-    ("compressed_matmul.hpp", include_str!("compressed_matmul.hpp")),
+    ("paged_attention.hpp", include_str!("paged_attention.hpp")),
+    ("chain_op.hpp", include_str!("chain_op.hpp")),
     ("chain.hpp", include_str!("chain.hpp")),
     ("kernels.hpp", include_str!("kernels.hpp")),
 ];

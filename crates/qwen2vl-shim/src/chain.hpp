@@ -1,4 +1,4 @@
-// What the operation of compressed_matmul.hpp computes, as data: products that follow each other, and where in the model's file
+// What the operation of chain_op.hpp computes, as data: products and attentions that follow each other, and where in the model's file
 // their numbers lie, so that a compiled model that is kept on disk has none of them.
 
 #pragma once
@@ -57,30 +57,53 @@ struct Norm {
     std::optional<Columns> weight, bias;
 };
 
-// What paged attention, whose result the rows are, knows beside its inputs, and what compiled models on disk do not keep.
-struct Heads {
-    int64_t num_k_heads = 0, k_head_size = 0, num_v_heads = 0, v_head_size = 0;
+// Attention of rows of queries to what a KV cache holds of their sequences, themselves included.
+struct PagedHeads {
+    uint64_t layer = 0, heads = 0, kv_heads = 0, width = 0;
+    float scale = 0;
+    Place keys, values;
 };
 
-// Products of the same rows.
+// Products of the same rows, or an attention.
 struct Link {
     std::vector<Part> parts;
     std::optional<Norm> norm;
     Place rows;
     // What is added to the only product.
     std::optional<Place> plus;
+    // Then there are no products.
+    std::optional<PagedHeads> attention;
+
+    size_t results() const { return attention ? 1 : parts.size(); }
+    uint64_t columns(uint64_t index) const { return attention ? attention->heads * attention->width : parts[index].weights.n; }
+    bool is_flat(uint64_t index) const { return attention || parts[index].flat; }
+
+    // All that it reads.
+    template <typename F> void each_read(F&& f) {
+        f(rows);
+        if (plus) f(*plus);
+        if (attention) {
+            f(attention->keys);
+            f(attention->values);
+        }
+        for (auto& part : parts) {
+            if (!part.rotation) continue;
+            f(part.rotation->cos);
+            f(part.rotation->sin);
+        }
+    }
 };
 
 // Links that follow each other, the first on the first input.
 struct Chain {
     std::vector<Link> links;
-    // The products that are outputs.
+    // The results that are outputs.
     std::vector<Place> outputs;
-    std::optional<Heads> heads;
     // The input whose leading dimensions outputs have that are not flat.
     uint64_t like = 0;
 
-    const Part& part(const Place& place) const { return links[place.link].parts[place.index]; }
+    uint64_t columns(const Place& place) const { return links[place.link].columns(place.index); }
+    bool is_flat(const Place& place) const { return links[place.link].is_flat(place.index); }
 };
 
 // A description as numbers, and back: the same fields both ways.
@@ -113,9 +136,6 @@ template <typename IO> void fields(IO& io, Matrix& m) {
 }
 template <typename IO> void fields(IO& io, Columns& c) {
     for (uint64_t* field : {&c.type, &c.n, &c.at}) io.word(*field);
-}
-template <typename IO> void fields(IO& io, Heads& h) {
-    for (int64_t* field : {&h.num_k_heads, &h.k_head_size, &h.num_v_heads, &h.v_head_size}) io.word(*field);
 }
 template <typename IO> void fields(IO& io, float& value) { io.word(value); }
 template <typename IO, typename T> void fields(IO& io, std::optional<T>& value) {
@@ -154,16 +174,22 @@ template <typename IO> void fields(IO& io, Norm& norm) {
     fields(io, norm.weight);
     fields(io, norm.bias);
 }
+template <typename IO> void fields(IO& io, PagedHeads& heads) {
+    for (uint64_t* field : {&heads.layer, &heads.heads, &heads.kv_heads, &heads.width}) io.word(*field);
+    fields(io, heads.scale);
+    fields(io, heads.keys);
+    fields(io, heads.values);
+}
 template <typename IO> void fields(IO& io, Link& link) {
     fields(io, link.parts);
     fields(io, link.norm);
     fields(io, link.rows);
     fields(io, link.plus);
+    fields(io, link.attention);
 }
 template <typename IO> void fields(IO& io, Chain& chain) {
     fields(io, chain.links);
     fields(io, chain.outputs);
-    fields(io, chain.heads);
     io.word(chain.like);
 }
 

@@ -28,6 +28,12 @@ pub enum Error {
         /// OpenVINO's message.
         message: String,
     },
+    /// There is no room for a KV cache, or it cannot have the model's shape.
+    #[error(transparent)]
+    Cache(#[from] qwen2vl_kernels::CacheError),
+    /// Sequences of a step that contradict themselves.
+    #[error(transparent)]
+    Sequences(#[from] qwen2vl_kernels::SequencesError),
     /// Values that do not fill their shape.
     #[error("input {input} got {values} values for shape {dims:?}")]
     Shape {

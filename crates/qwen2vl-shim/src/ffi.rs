@@ -7,10 +7,10 @@ use std::ptr;
 use libloading::Library;
 
 use crate::Error;
-use crate::products::{RawKernels, RawWeights};
+use crate::callbacks::{RawKernels, RawWeights};
 
 /// What shim.cpp says of itself; raised with every change of a signature.
-pub(crate) const ABI: u32 = 7;
+pub(crate) const ABI: u32 = 8;
 
 /// Longest message taken over from OpenVINO, bytes.
 pub(crate) const MESSAGE: usize = 4096;

@@ -54,6 +54,17 @@ struct Attention {
     float* out;
 };
 
+// `out [n, heads, width]` of rows that are some of the tokens of a step, from its token `first` on: each attends to the tokens of its
+// sequence up to itself. The caller has sequences and cache; `keys` and `values [n, kv_heads, width]` are written there before.
+struct PagedAttention {
+    const float* queries;
+    const float* keys;
+    const float* values;
+    uint64_t first, n, layer, heads, kv_heads, width;
+    float scale;
+    float* out;
+};
+
 // The caller's matrix products and attention. `prepare` returns null for weights that it leaves to OpenVINO; what it returns is valid as
 // long as the caller's library is loaded.
 struct Kernels {
@@ -63,8 +74,9 @@ struct Kernels {
     void (*multiply)(void* context, const Product* products, uint64_t n, const Rows* rows);
     void (*release)(void* context, void* prepared);
     // Whether there is an attention of heads of this width.
-    int (*attends)(void* context, uint64_t width);
+    int (*attends)(void* context, uint64_t width, int paged);
     void (*attend)(void* context, const Attention* attention);
+    void (*attend_paged)(void* context, const PagedAttention* attention);
 };
 
 }  // namespace

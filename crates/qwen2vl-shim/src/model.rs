@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::ffi::{MAX_RANK, RawPort, c_string, message, openvino};
-use crate::{Element, Error, Kernels, Port, Request, Shim};
+use crate::kernels::Context;
+use crate::{Element, Error, Port, Request, Shim};
 
 /// A compiled model.
 pub struct Model {
@@ -20,7 +21,7 @@ pub struct Model {
     pub(crate) attentions: usize,
     pub(crate) flattened: usize,
     // Freed after the model, which is freed in `drop`.
-    pub(crate) _kernels: Option<Arc<Kernels>>,
+    pub(crate) context: Option<Box<Context>>,
     // OpenVINO reads constants where they lie in it.
     pub(crate) _blob: Option<Vec<u8>>,
     // Weights that kernels read where they lie.

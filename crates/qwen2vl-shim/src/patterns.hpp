@@ -29,7 +29,7 @@
 #include <openvino/op/util/shape_of_base.hpp>
 #include <openvino/openvino.hpp>
 
-#include "compressed_matmul.hpp"
+#include "chain_op.hpp"
 #include "weights.hpp"
 
 namespace {
@@ -322,7 +322,7 @@ ov::Output<ov::Node> before_reshapes(const ov::Output<ov::Node>& x) {
     while (keeps_order(*output.get_node())) output = output.get_node()->input_value(0);
     const auto &shape = output.get_partial_shape(), &as = x.get_partial_shape();
     const bool same = shape.rank() == 2 && shape[1].is_static() && shape[1] == as[as.size() - 1];
-    return same && attention_before(output) == output.get_node_shared_ptr() ? output : x;
+    return same && ov::is_type<ChainOp>(output.get_node()) ? output : x;
 }
 
 // What is added to the only product of its rows: the residual stream.

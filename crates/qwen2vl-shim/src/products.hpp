@@ -13,7 +13,7 @@
 #include <openvino/op/matmul.hpp>
 #include <openvino/openvino.hpp>
 
-#include "compressed_matmul.hpp"
+#include "chain_op.hpp"
 #include "patterns.hpp"
 #include "weights.hpp"
 
@@ -71,26 +71,24 @@ void replace_products(const std::shared_ptr<ov::Model>& model, const std::shared
                 inputs[0] = before_reshapes(inputs[0]);
             }
         }
-        chain.heads = heads_of(inputs[0]);
         const auto loaded = Loaded::of(source, link);
         chain.links.push_back(std::move(link));
         for (size_t j = 0; j < outputs.size(); ++j) chain.outputs.push_back({0, j});
-        const auto op = std::make_shared<CompressedMatMul>(inputs, std::move(chain), source, CompressedMatMul::Links{loaded});
+        const auto op = std::make_shared<ChainOp>(inputs, std::move(chain), source, ChainOp::Links{loaded});
         op->set_friendly_name(outputs[0].get_node()->get_friendly_name());
         for (size_t j = 0; j < outputs.size(); ++j) outputs[j].replace(op->output(j));
     }
     model->validate_nodes_and_infer_types();
 }
 
-// Makes an operation one with the next whose rows come from it: from an attention's result to the next attention's query, key
-// and value there is one. Nodes that were replaced before must be gone: they would count as readers.
+// Makes an operation one with the next whose rows come from it: of a language model's layers up to where rows are left there is one. Nodes that were replaced before must be gone: they would count as readers.
 void join_chains(ov::Model& model) {
     std::unordered_map<const ov::Node*, size_t> order;
     for (const auto& node : model.get_ordered_ops()) order.emplace(node.get(), order.size());
     for (const auto& node : model.get_ordered_ops()) {
-        const auto next = ov::as_type_ptr<CompressedMatMul>(node);
+        const auto next = ov::as_type_ptr<ChainOp>(node);
         if (!next) continue;
-        const auto first = ov::as_type_ptr<CompressedMatMul>(next->get_input_node_shared_ptr(0));
+        const auto first = ov::as_type_ptr<ChainOp>(next->get_input_node_shared_ptr(0));
         if (!first) continue;
         // What else it reads must be there before the first one: it does not depend on it.
         const auto inputs = next->input_values();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 use crate::ffi::{MAX_RANK, c_string, message, name_or_null, openvino};
-use crate::{Element, Error, Model};
+use crate::{Element, Error, KvCache, Model, Sequences};
 
 /// Memory that an input is bound to; public in name only, for the sealed trait.
 #[doc(hidden)]
@@ -158,6 +158,19 @@ impl Request {
             |code| *code != 0,
         );
         done.map(|_| ()).map_err(openvino("run the model"))
+    }
+
+    /// Runs a model whose attentions are paged and the kernels', on a cache that has room for the sequences.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenVino`].
+    pub fn infer_on(&mut self, cache: &mut KvCache, sequences: &Sequences) -> Result<(), Error> {
+        let model = Arc::clone(&self.model);
+        match &model.context {
+            Some(context) => context.during(cache, sequences, || self.infer()),
+            None => self.infer(),
+        }
     }
 
     /// An f32 output of the last run, the only one where `name` is empty, and its shape.

@@ -28,13 +28,14 @@
 
 #include "attention.hpp"
 #include "convolution.hpp"
+#include "paged_attention.hpp"
 #include "products.hpp"
 
 #define SHIM_API extern "C" __attribute__((visibility("default")))
 
 namespace {
 
-constexpr uint32_t ABI = 7;
+constexpr uint32_t ABI = 8;
 
 // The first product behind an output, if each before it has no other reader.
 std::shared_ptr<ov::Node> product_behind(ov::Output<ov::Node> output) {
@@ -200,7 +201,7 @@ SHIM_API void* q2v_core(char* error, uint64_t capacity) {
     ov::Core* core = nullptr;
     guarded(error, capacity, [&] {
         core = new ov::Core();
-        core->add_extension<CompressedMatMul>();
+        core->add_extension<ChainOp>();
         core->add_extension<FullAttention>();
     });
     return core;
@@ -230,7 +231,8 @@ SHIM_API void* q2v_compile(void* core, const ShimOptions* options, ShimCompiled*
                 gather_before_logits(model);
             }
             if (options->kernels) {
-                if (options->unmasked) replace_attention(model, source);
+                if (options->paged) replace_paged_attention(model, source);
+                else if (options->unmasked) replace_attention(model, source);
                 replace_products(model, source);
                 join_chains(*model);
                 about->flattened = flatten_convolutions(model);

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use memmap2::Mmap;
 
+use crate::callbacks::{RawKernels, RawWeights};
 use crate::ffi::{Functions, MESSAGE, RawCompiled, RawOptions, RawProperty, c_string, message, openvino};
 use crate::kept::Kept;
-use crate::products::{RawKernels, RawWeights};
+use crate::kernels::Context;
 use crate::{Error, Kernels, Model, Table, build};
 
 /// How a model is compiled.
@@ -25,7 +26,8 @@ pub struct CompileOptions<'a> {
     /// OpenVINO's properties by their keys.
     pub properties: &'a [(&'a str, String)],
     /// Whether stateful attention becomes paged, and logits are computed only of rows that the new input
-    /// `logits_indices` names.
+    /// `logits_indices` names. With kernels that can, it is theirs, and each run needs a [`KvCache`], see
+    /// [`Request::infer_on`](crate::Request::infer_on); else caches are inputs.
     pub paged: bool,
     /// Whether the masks that attention is given will all be zeros, if it is not paged.
     pub unmasked: bool,
@@ -79,7 +81,8 @@ impl Shim {
             .iter()
             .map(|(key, value)| RawProperty { key: key.as_ptr(), value: value.as_ptr() })
             .collect();
-        let kernels = options.kernels.as_deref().map(RawKernels::new);
+        let context = options.kernels.clone().map(|kernels| Box::new(Context::new(kernels)));
+        let kernels = context.as_deref().map(RawKernels::new);
         let mapped = kernels.as_ref().map(|_| mapped(options.weights)).transpose()?;
         let kept = options.kernels.as_ref().and_then(|_| Kept::new(options, &self.library));
         let blob = kept.as_ref().and_then(Kept::read);
@@ -112,7 +115,7 @@ impl Shim {
             replaced: about.products as usize,
             attentions: about.attentions as usize,
             flattened: about.flattened as usize,
-            _kernels: options.kernels.clone(),
+            context,
             _blob: blob,
             mapped,
         });

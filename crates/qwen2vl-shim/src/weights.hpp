@@ -15,7 +15,7 @@
 #include <openvino/op/subtract.hpp>
 #include <openvino/openvino.hpp>
 
-#include "compressed_matmul.hpp"
+#include "chain_op.hpp"
 
 namespace {
 

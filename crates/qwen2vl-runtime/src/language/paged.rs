@@ -1,9 +1,13 @@
-//! The language model with paged attention: OpenVINO's `SDPAToPagedAttention` on the exported graph, by the shim.
+//! The language model with paged attention: OpenVINO's `SDPAToPagedAttention` on the exported graph, by the shim, and with our kernels
+//! their attention in the place of OpenVINO's.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use qwen2vl_shim::{CompileOptions, Element as ShimElement, Kernels, Model, Request as ShimRequest, Shim};
+use qwen2vl_shim::{
+    BLOCK_TOKENS, CacheShape, CompileOptions, Element as ShimElement, Kernels, KvCache, KvPrecision, Model,
+    Port, Request as ShimRequest, Sequences, Shim,
+};
 
 use super::embedder::Embedder;
 use crate::native::{Native, shim_properties};
@@ -17,9 +21,17 @@ const CACHES: [&str; 2] = ["key_cache.", "value_cache."];
 pub(crate) struct PagedLanguageModel {
     embedder: Embedder,
     request: ShimRequest,
-    n_blocks: usize,
+    cache: Cache,
     hidden_size: usize,
     vocab_size: usize,
+}
+
+/// Where keys and values are.
+enum Cache {
+    /// With the kernels that compute attention.
+    Kernels(KvCache),
+    /// In so many blocks of the request's inputs, as OpenVINO wants them.
+    Inputs(usize),
 }
 
 /// What compiles it, on a thread of its own if need be.
@@ -44,9 +56,10 @@ impl PagedCompiler {
     ) -> Result<Arc<Model>, Error> {
         let weights = files.language_model.with_extension("bin");
         let compile = |kernels: Option<Arc<Kernels>>| {
-            let mut properties = properties(options, config);
-            if let Some(kernels) = &kernels {
-                set_threads(&mut properties, kernels.threads());
+            let mut properties = shim_properties(options);
+            match &kernels {
+                Some(kernels) => set_threads(&mut properties, kernels.threads()),
+                None => set_cache_precision(&mut properties, options, config),
             }
             self.shim
                 .compile(&CompileOptions {
@@ -62,8 +75,9 @@ impl PagedCompiler {
                 .map_err(Error::from)
         };
         let model = compile(self.kernels.clone())?;
-        if self.kernels.is_some() && model.replaced() == 0 {
-            // No product is ours: all threads are OpenVINO's.
+        let ours = model.replaced() > 0 && model.attentions() > 0;
+        if self.kernels.is_some() && !ours {
+            // OpenVINO does all of it, on all threads.
             return compile(None);
         }
         Ok(model)
@@ -85,38 +99,31 @@ impl PagedLanguageModel {
         config: &ModelConfig,
         options: &EngineOptions,
     ) -> Result<(Self, Limits), Error> {
-        let caches: Vec<_> = model
-            .inputs()?
-            .into_iter()
-            .filter(|port| CACHES.iter().any(|prefix| port.name.starts_with(prefix)))
-            .collect();
-        let mismatch = |detail: String| Error::ModelMismatch { model: "language_model", detail };
-        let mut block_bytes = 0;
-        for port in &caches {
-            let dims = port.dims.get(1..).unwrap_or_default();
-            let values = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d)?));
-            let values =
-                values.filter(|n| *n > 0 && port.element != ShimElement::Other).ok_or_else(|| {
-                    mismatch(format!(
-                        "{} has shape {:?}, expected a fixed one per block",
-                        port.name, port.dims
-                    ))
-                })?;
-            block_bytes += port.element.bytes(values);
-        }
-        let block_tokens = block_tokens(&caches).ok_or_else(|| mismatch("it has no KV cache".to_owned()))?;
-        let blocks = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX) / block_bytes.max(1);
-        let n_blocks = blocks(options.kv_cache_bytes).clamp(1, i32::MAX as usize / block_tokens);
         let mut request = model.request()?;
-        for port in &caches {
-            let rest = port.dims[1..].iter().map(|d| d.unwrap_or(0));
-            let dims: Vec<usize> = std::iter::once(n_blocks).chain(rest).collect();
-            request.set_zeros(&port.name, port.element, &dims)?;
-        }
+        let blocks = |bytes: u64, of: usize| usize::try_from(bytes).unwrap_or(usize::MAX) / of.max(1);
+        let n_blocks = |block_bytes, block_tokens| {
+            blocks(options.kv_cache_bytes, block_bytes).clamp(1, i32::MAX as usize / block_tokens)
+        };
+        let (cache, block_bytes, block_tokens) = if model.attentions() > 0 {
+            let shape = cache_shape(model, config, options)?;
+            let block_bytes = shape.block_bytes().unwrap_or(0);
+            let cache = KvCache::new(CacheShape { blocks: n_blocks(block_bytes, BLOCK_TOKENS), ..shape });
+            (Cache::Kernels(cache.map_err(qwen2vl_shim::Error::from)?), block_bytes, BLOCK_TOKENS)
+        } else {
+            let (caches, block_bytes, block_tokens) = cache_inputs(model)?;
+            let n_blocks = n_blocks(block_bytes, block_tokens);
+            for port in &caches {
+                let rest = port.dims[1..].iter().map(|d| d.unwrap_or(0));
+                let dims: Vec<usize> = std::iter::once(n_blocks).chain(rest).collect();
+                request.set_zeros(&port.name, port.element, &dims)?;
+            }
+            (Cache::Inputs(n_blocks), block_bytes, block_tokens)
+        };
+        let n_blocks = cache.n_blocks();
         let limits = Limits {
             block_tokens,
             n_blocks,
-            max_kept: blocks(options.prefix_cache_bytes).min(n_blocks),
+            max_kept: blocks(options.prefix_cache_bytes, block_bytes).min(n_blocks),
             step_tokens: options.prefill_chunk_tokens,
             free_tokens: if model.replaced() > 0 { Kernels::free_rows() - 1 } else { 0 },
             vocab_size: config.vocab_size,
@@ -124,7 +131,7 @@ impl PagedLanguageModel {
         let loaded = Self {
             embedder,
             request,
-            n_blocks,
+            cache,
             hidden_size: config.text.hidden_size,
             vocab_size: config.vocab_size,
         };
@@ -147,15 +154,39 @@ impl PagedLanguageModel {
         })?
     }
 
-    fn set_i32(&mut self, name: &str, values: &[i32]) -> Result<(), Error> {
-        self.request.set(name, &[values.len()], |input: &mut [i32]| input.copy_from_slice(values))?;
+    /// Tells OpenVINO's attention what the sequences of a step are.
+    fn set_sequences(&mut self, step: &Step) -> Result<(), Error> {
+        for (name, values) in [
+            ("past_lens", &step.past_lens),
+            ("subsequence_begins", &step.subsequence_begins),
+            ("block_indices", &step.block_indices),
+            ("block_indices_begins", &step.block_indices_begins),
+        ] {
+            self.request.set(name, &[values.len()], |input: &mut [i32]| input.copy_from_slice(values))?;
+        }
+        let longest = step.max_context_len();
+        self.request.set("max_context_len", &[], |input: &mut [i32]| input.fill(longest))?;
         Ok(())
+    }
+}
+
+impl Cache {
+    fn n_blocks(&self) -> usize {
+        match self {
+            Self::Kernels(cache) => cache.shape().blocks,
+            Self::Inputs(n_blocks) => *n_blocks,
+        }
     }
 }
 
 impl PagedModel for PagedLanguageModel {
     fn forward(&mut self, step: &Step) -> Result<&[f32], Error> {
-        self.request.copy_parts(self.n_blocks, &step.copies);
+        match &mut self.cache {
+            Cache::Kernels(cache) => {
+                step.copies.iter().for_each(|(from, to)| cache.copy_block(*from as usize, *to as usize));
+            }
+            Cache::Inputs(n_blocks) => self.request.copy_parts(*n_blocks, &step.copies),
+        }
         self.embed(step)?;
         let n = step.ids.len();
         self.request.set("position_ids", &[3, n], |input: &mut [i64]| {
@@ -163,36 +194,86 @@ impl PagedModel for PagedLanguageModel {
                 axis.copy_from_slice(positions);
             }
         })?;
-        self.set_i32("past_lens", &step.past_lens)?;
-        self.set_i32("subsequence_begins", &step.subsequence_begins)?;
-        self.set_i32("block_indices", &step.block_indices)?;
-        self.set_i32("block_indices_begins", &step.block_indices_begins)?;
-        let longest = step.max_context_len();
-        self.request.set("max_context_len", &[], |input: &mut [i32]| input.fill(longest))?;
         // One row of logits at least: an empty product is a case of its own.
         let wanted = if step.logits_indices.is_empty() { &[0][..] } else { &step.logits_indices };
         self.request
             .set("logits_indices", &[wanted.len()], |input: &mut [i64]| input.copy_from_slice(wanted))?;
-        self.request.infer()?;
+        if matches!(self.cache, Cache::Inputs(_)) {
+            self.set_sequences(step)?;
+        }
+        match &mut self.cache {
+            Cache::Kernels(cache) => self.request.infer_on(cache, &sequences(step)?)?,
+            Cache::Inputs(_) => self.request.infer()?,
+        }
         let (dims, logits) = self.request.output("logits")?;
         let want = wanted.len() * self.vocab_size;
         if logits.len() != want {
-            let detail = format!("it returned logits of shape {dims:?}, expected {want} values");
-            return Err(Error::ModelMismatch { model: "language_model", detail });
+            return Err(mismatch(format!("it returned logits of shape {dims:?}, expected {want} values")));
         }
         Ok(&logits[..step.logits_indices.len() * self.vocab_size])
     }
 }
 
+fn mismatch(detail: String) -> Error {
+    Error::ModelMismatch { model: "language_model", detail }
+}
+
+fn sequences(step: &Step) -> Result<Sequences, Error> {
+    let Step { past_lens, subsequence_begins, block_indices, block_indices_begins, .. } = step;
+    let all = Sequences::new(past_lens, subsequence_begins, block_indices, block_indices_begins);
+    Ok(all.map_err(qwen2vl_shim::Error::from)?)
+}
+
+/// The shape of the kernels' cache, but for its blocks.
+fn cache_shape(model: &Model, config: &ModelConfig, options: &EngineOptions) -> Result<CacheShape, Error> {
+    let text = &config.text;
+    if model.attentions() != text.num_hidden_layers {
+        let detail = format!("it has {} attentions, expected {}", model.attentions(), text.num_hidden_layers);
+        return Err(mismatch(detail));
+    }
+    let precision = match options.kv_cache_precision {
+        KvCachePrecision::Auto | KvCachePrecision::U8 => KvPrecision::U8,
+        KvCachePrecision::U4 => KvPrecision::U4,
+        KvCachePrecision::F16 => KvPrecision::F16,
+        KvCachePrecision::F32 => KvPrecision::F32,
+    };
+    let (layers, heads) = (text.num_hidden_layers, text.num_key_value_heads);
+    Ok(CacheShape { layers, heads, width: text.head_dim, blocks: 0, precision })
+}
+
+/// Inputs that are the KV cache, bytes of a block in all of them, and its tokens.
+fn cache_inputs(model: &Model) -> Result<(Vec<Port>, usize, usize), Error> {
+    let caches: Vec<_> = model
+        .inputs()?
+        .into_iter()
+        .filter(|port| CACHES.iter().any(|prefix| port.name.starts_with(prefix)))
+        .collect();
+    let mut block_bytes = 0;
+    for port in &caches {
+        let dims = port.dims.get(1..).unwrap_or_default();
+        let values = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d)?));
+        let values = values.filter(|n| *n > 0 && port.element != ShimElement::Other).ok_or_else(|| {
+            mismatch(format!("{} has shape {:?}, expected a fixed one per block", port.name, port.dims))
+        })?;
+        block_bytes += port.element.bytes(values);
+    }
+    let block_tokens = block_tokens(&caches).ok_or_else(|| mismatch("it has no KV cache".to_owned()))?;
+    Ok((caches, block_bytes, block_tokens))
+}
+
 /// Numbers that share a scale in a quantized cache.
 const GROUP: usize = 32;
 
-fn properties(options: &EngineOptions, config: &ModelConfig) -> Vec<(&'static str, String)> {
-    let mut properties = shim_properties(options);
-    let mut set = |key, value: &str| properties.push((key, value.to_owned()));
+/// How OpenVINO's attention keeps keys and values.
+fn set_cache_precision(
+    properties: &mut Vec<(&'static str, String)>,
+    options: &EngineOptions,
+    config: &ModelConfig,
+) {
     if options.device != "CPU" {
-        return properties;
+        return;
     }
+    let mut set = |key, value: &str| properties.push((key, value.to_owned()));
     match (options.kv_cache_precision, options.precision) {
         (KvCachePrecision::F32, _) | (KvCachePrecision::Auto, Precision::F32) => {
             set("KV_CACHE_PRECISION", "f32");
@@ -215,12 +296,11 @@ fn properties(options: &EngineOptions, config: &ModelConfig) -> Vec<(&'static st
             }
         }
     }
-    properties
 }
 
 /// Tokens of a block: the third dimension of a value cache, whose quantized rows carry scales of their own beside the
 /// values; keys have theirs in further rows.
-fn block_tokens(caches: &[qwen2vl_shim::Port]) -> Option<usize> {
+fn block_tokens(caches: &[Port]) -> Option<usize> {
     let values = caches.iter().find(|port| port.name.starts_with(CACHES[1]))?;
     values.dims.get(2).copied().flatten().filter(|n| *n > 0)
 }
@@ -230,4 +310,60 @@ fn text(path: &Path) -> Result<&str, Error> {
         path: path.to_owned(),
         reason: "the path is not valid UTF-8, which OpenVINO needs".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use qwen2vl_types::PatchGeometry;
+
+    use super::*;
+    use crate::{TextConfig, VisionConfig};
+
+    #[test]
+    fn with_kernels_attention_is_theirs_and_the_model_has_no_inputs_for_it() {
+        if let Err(error) = crate::library::locate(None) {
+            return qwen2vl_testkit::skip(&error);
+        }
+        let options = EngineOptions::default();
+        if !options.has_kernels() {
+            return;
+        }
+        let dir = qwen2vl_testkit::demo_model_dir();
+        let file = |name: &str| dir.join(format!("openvino_{name}_model.xml"));
+        let files = ModelFiles {
+            vision_embeddings: file("vision_embeddings"),
+            vision_embeddings_merger: file("vision_embeddings_merger"),
+            text_embeddings: file("text_embeddings"),
+            language_model: file("language"),
+        };
+        let text = TextConfig {
+            hidden_size: 128,
+            num_hidden_layers: 4,
+            num_key_value_heads: 2,
+            head_dim: 32,
+            intermediate_size: 384,
+        };
+        let config = ModelConfig {
+            geometry: PatchGeometry::default(),
+            image_token_id: 151_655,
+            video_token_id: 151_656,
+            max_position_embeddings: 32_768,
+            vocab_size: 151_936,
+            vision: VisionConfig { hidden_size: 128, depth: 3, num_heads: 4 },
+            text,
+        };
+        let mut native = Native::start(&options).unwrap();
+        let model = PagedCompiler::new(&mut native).unwrap().compile(&files, &config, &options).unwrap();
+        assert_eq!(model.attentions(), 4);
+        let mut names: Vec<_> = model.inputs().unwrap().into_iter().map(|port| port.name).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["inputs_embeds", "logits_indices", "position_ids"]);
+        let shape = cache_shape(&model, &config, &options).unwrap();
+        assert_eq!(shape.precision, KvPrecision::U8);
+        assert_eq!(shape.block_bytes(), Some(4 * 2 * 2 * BLOCK_TOKENS * (32 + 8)));
+
+        let text = TextConfig { num_hidden_layers: 5, ..config.text.clone() };
+        let error = cache_shape(&model, &ModelConfig { text, ..config }, &options).unwrap_err();
+        assert_eq!(error.to_string(), "language_model: it has 4 attentions, expected 5");
+    }
 }

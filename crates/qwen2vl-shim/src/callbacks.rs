@@ -1,51 +1,14 @@
-//! Matrix products of compressed weights, called by OpenVINO in the place of its own.
+//! What shim.cpp calls: products of compressed weights and attention.
 
 use std::ffi::{c_int, c_void};
-use std::panic::AssertUnwindSafe;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
 
 use qwen2vl_kernels::{
-    Attention, Kind, Norm, Pool, Product, Rotation, Rows, Scratch, Weights, attend, free_rows,
-    is_head_supported, is_supported, multiply,
+    Attention, Kind, Norm, PagedAttention, Product, Rotation, Rows, Weights, attend, attend_paged,
+    is_head_supported, is_paged_head_supported, multiply,
 };
 
-/// Threads and memory of the products; models share them, one product at a time.
-pub struct Kernels {
-    pool: Pool,
-    scratch: Mutex<Scratch>,
-}
-
-impl Kernels {
-    /// Whether the processor has what they need.
-    pub fn are_supported() -> bool {
-        is_supported()
-    }
-
-    /// Rows of a product that take little longer than one.
-    pub fn free_rows() -> usize {
-        free_rows()
-    }
-
-    /// Threads that work.
-    pub fn threads(&self) -> usize {
-        self.pool.threads()
-    }
-
-    /// On so many threads; `None` where the processor has not what they need.
-    pub fn new(threads: usize) -> Option<Self> {
-        is_supported().then(|| Self { pool: Pool::new(threads), scratch: Mutex::default() })
-    }
-
-    /// Whether work came to its end: a panic must not pass through C++. What it leaves is made NaN by the caller, which is seen as
-    /// damage by those who sample.
-    fn run(&self, work: impl FnOnce(&mut Scratch, &Pool)) -> bool {
-        let run = AssertUnwindSafe(|| {
-            work(&mut self.scratch.lock().unwrap_or_else(PoisonError::into_inner), &self.pool);
-        });
-        std::panic::catch_unwind(run).is_ok()
-    }
-}
+use crate::kernels::Context;
 
 /// Weights as shim.cpp describes them.
 #[repr(C)]
@@ -97,6 +60,22 @@ pub(crate) struct RawAttention {
     out: *mut f32,
 }
 
+/// Paged attention as shim.cpp describes it.
+#[repr(C)]
+pub(crate) struct RawPagedAttention {
+    queries: *const f32,
+    keys: *const f32,
+    values: *const f32,
+    first: u64,
+    n: u64,
+    layer: u64,
+    heads: u64,
+    kv_heads: u64,
+    width: u64,
+    scale: f32,
+    out: *mut f32,
+}
+
 /// What shim.cpp calls.
 #[repr(C)]
 pub(crate) struct RawKernels {
@@ -104,20 +83,22 @@ pub(crate) struct RawKernels {
     prepare: unsafe extern "C" fn(*const c_void, *const RawWeights) -> *mut c_void,
     multiply: unsafe extern "C" fn(*const c_void, *const RawProduct, u64, *const RawRows),
     release: unsafe extern "C" fn(*const c_void, *mut c_void),
-    attends: unsafe extern "C" fn(*const c_void, u64) -> c_int,
+    attends: unsafe extern "C" fn(*const c_void, u64, c_int) -> c_int,
     attend: unsafe extern "C" fn(*const c_void, *const RawAttention),
+    attend_paged: unsafe extern "C" fn(*const c_void, *const RawPagedAttention),
 }
 
 impl RawKernels {
-    /// Valid as long as `kernels`.
-    pub(crate) fn new(kernels: &Kernels) -> Self {
+    /// Valid as long as `context`.
+    pub(crate) fn new(context: &Context) -> Self {
         Self {
-            context: ptr::from_ref(kernels).cast(),
+            context: ptr::from_ref(context).cast(),
             prepare,
             multiply: products,
             release,
             attends,
             attend: attention,
+            attend_paged: paged_attention,
         }
     }
 }
@@ -165,11 +146,11 @@ unsafe extern "C" fn prepare(_: *const c_void, raw: *const RawWeights) -> *mut c
 }
 
 unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n: u64, rows: *const RawRows) {
-    // SAFETY: the kernels outlive the model; weights are what `prepare` made, of one `k`; rows, outputs and what is added to
+    // SAFETY: the context outlives the model; weights are what `prepare` made, of one `k`; rows, outputs and what is added to
     // them or turns them are tensors of `m` rows, a bias has a value for each column and a norm's weight one for each of `k`.
     let (kernels, mut products, rows) = unsafe {
         let m = (*rows).m as usize;
-        let kernels = &*context.cast::<Kernels>();
+        let kernels = &(*context.cast::<Context>()).kernels;
         let weights = |raw: *const c_void| raw.cast::<Weights<'static>>().as_ref();
         let slice = |data: *const f32, n| (!data.is_null()).then(|| std::slice::from_raw_parts(data, n));
         let rotation = |raw: &RawProduct| {
@@ -204,12 +185,13 @@ unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n:
     }
 }
 
-unsafe extern "C" fn attends(_: *const c_void, width: u64) -> c_int {
-    c_int::from(is_head_supported(width as usize))
+unsafe extern "C" fn attends(_: *const c_void, width: u64, paged: c_int) -> c_int {
+    let is = if paged == 0 { is_head_supported } else { is_paged_head_supported };
+    c_int::from(is(width as usize))
 }
 
 unsafe extern "C" fn attention(context: *const c_void, raw: *const RawAttention) {
-    // SAFETY: the kernels outlive the model; the operation has compared its tensors' sizes with these numbers.
+    // SAFETY: the context outlives the model; the operation has compared its tensors' sizes with these numbers.
     let (kernels, raw, qkv, rotation, out) = unsafe {
         let raw = &*raw;
         let (n, width) = (raw.n as usize, raw.width as usize);
@@ -217,11 +199,32 @@ unsafe extern "C" fn attention(context: *const c_void, raw: *const RawAttention)
         let slice = |data: *const f32, n: usize| std::slice::from_raw_parts(data, n);
         let rotation = Rotation { width, cos: slice(raw.cos, n * width), sin: slice(raw.sin, n * width) };
         let out = std::slice::from_raw_parts_mut(raw.out, values);
-        (&*context.cast::<Kernels>(), raw, slice(raw.qkv, 3 * values), rotation, out)
+        (&(*context.cast::<Context>()).kernels, raw, slice(raw.qkv, 3 * values), rotation, out)
     };
     let (heads, width, scale, rotation) = (raw.heads as usize, rotation.width, raw.scale, Some(rotation));
     let attention = Attention { qkv, heads, width, scale, rotation, out: &mut *out };
     if !kernels.run(|scratch, pool| attend(attention, scratch, pool)) {
+        out.fill(f32::NAN);
+    }
+}
+
+unsafe extern "C" fn paged_attention(context: *const c_void, raw: *const RawPagedAttention) {
+    // SAFETY: the context outlives the model; rows are results of so many columns, or inputs whose sizes were compared.
+    let (context, raw, queries, keys, values, out) = unsafe {
+        let raw = &*raw;
+        let of = |heads: u64| (raw.n * heads * raw.width) as usize;
+        let slice = |data: *const f32, n: usize| std::slice::from_raw_parts(data, n);
+        let out = std::slice::from_raw_parts_mut(raw.out, of(raw.heads));
+        let (keys, values) = (slice(raw.keys, of(raw.kv_heads)), slice(raw.values, of(raw.kv_heads)));
+        (&*context.cast::<Context>(), raw, slice(raw.queries, of(raw.heads)), keys, values, out)
+    };
+    let done = context.with_step(|cache, sequences| {
+        let (first, layer, heads) = (raw.first as usize, raw.layer as usize, raw.heads as usize);
+        let attention =
+            PagedAttention { queries, keys, values, first, layer, heads, scale: raw.scale, out: &mut *out };
+        context.kernels.run(|_, pool| attend_paged(attention, cache, sequences, pool))
+    });
+    if done != Some(true) {
         out.fill(f32::NAN);
     }
 }
