@@ -40,8 +40,9 @@ fn vision_embeddings_and_first_logits_are_close_to_transformers() {
         |(item, golden)| {
             let prepared = processor.prepare(&item.request()).map_err(|e| e.to_string())?;
             let encode = |pixels: &[qwen2vl_pipeline::PixelValues]| {
-                let one =
-                    |p: &qwen2vl_pipeline::PixelValues| engine.encode_vision(&p.data, p.grid_thw).unwrap();
+                let one = |p: &qwen2vl_pipeline::PixelValues| {
+                    engine.encode_vision(&p.data, p.grid_thw, &CancelToken::new()).unwrap()
+                };
                 pixels.iter().map(one).collect::<Vec<_>>()
             };
             let videos: Vec<_> = prepared.videos.iter().map(|v| v.pixel_values().unwrap()).collect();

@@ -24,7 +24,7 @@ pub(crate) use cache::{Element, Numbers, Part};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use meet::define_paged_meet;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use tile::{SPAN, Scores, Tile};
+pub(crate) use tile::{Met, SPAN, Scores, Tile};
 
 use crate::GROUP;
 use crate::pool::Pool;

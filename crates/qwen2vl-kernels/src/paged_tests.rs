@@ -241,7 +241,7 @@ fn a_row_depends_neither_on_pieces_nor_neighbours_nor_blocks_nor_threads_nor_the
                     cache.fill(255);
                 }
                 let at_once = [usize::MAX / 2, 64, 7][round % 3];
-                let found = run(isa, &made, &steps, &mut cache, (1 + round % 3, at_once));
+                let found = run(isa, &made, &steps, &mut cache, ([1, 2, 7][round % 3], at_once));
                 for (i, (found, want)) in found.iter().zip(&want).enumerate() {
                     assert!(found == want, "{precision:?} {isa:?} round {round} sequence {i}");
                 }

@@ -34,17 +34,55 @@ struct Shared {
     panicked: AtomicBool,
 }
 
-/// A number of threads, the caller's included.
-pub struct Pool {
+/// A number of threads, the caller's included, and whether what they do is still wanted.
+pub struct Pool<'s> {
+    threads: Arc<Threads>,
+    stopped: Option<&'s (dyn Fn() -> bool + Sync)>,
+}
+
+struct Threads {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// One job at a time.
     running: Mutex<()>,
 }
 
-impl Pool {
+impl Pool<'_> {
     /// `threads` in all, at least the caller's.
     pub fn new(threads: usize) -> Self {
+        Self { threads: Arc::new(Threads::new(threads)), stopped: None }
+    }
+
+    /// The same threads, which call no more tasks once `stopped` says so.
+    pub fn until<'s>(&self, stopped: &'s (dyn Fn() -> bool + Sync)) -> Pool<'s> {
+        Pool { threads: Arc::clone(&self.threads), stopped: Some(stopped) }
+    }
+
+    /// Threads that work.
+    pub fn threads(&self) -> usize {
+        self.threads.workers.len() + 1
+    }
+
+    /// Calls `task` with each of `0..n`, on all threads, unless it is stopped. Calls from several threads wait for each other; a
+    /// task must not call it.
+    ///
+    /// # Panics
+    ///
+    /// If a task does, on whatever thread; the pool stays usable.
+    pub fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        match self.stopped {
+            None => self.threads.run(n, task),
+            Some(stopped) => self.threads.run(n, &|i| {
+                if !stopped() {
+                    task(i);
+                }
+            }),
+        }
+    }
+}
+
+impl Threads {
+    fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             generation: AtomicU64::new(0),
             state: AtomicUsize::new(CLOSED),
@@ -65,18 +103,7 @@ impl Pool {
         Self { shared, workers, running: Mutex::new(()) }
     }
 
-    /// Threads that work.
-    pub fn threads(&self) -> usize {
-        self.workers.len() + 1
-    }
-
-    /// Calls `task` with each of `0..n`, on all threads. Calls from several threads wait for each other; a task must not
-    /// call it.
-    ///
-    /// # Panics
-    ///
-    /// If a task does, on whatever thread; the pool stays usable.
-    pub fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+    fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
         if n <= 1 || self.workers.is_empty() {
             return (0..n).for_each(task);
         }
@@ -90,7 +117,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Threads {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.shared.generation.fetch_add(1, Ordering::Release);
@@ -223,6 +250,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_task_is_called_once_it_is_stopped() {
+        let pool = Pool::new(2);
+        let (called, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let stopped = || stop.load(Ordering::Relaxed);
+        pool.until(&stopped).run(1000, &|i| {
+            called.fetch_add(1, Ordering::Relaxed);
+            if i == 10 {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        // The other thread may be in one more.
+        assert!((11..200).contains(&called.load(Ordering::Relaxed)), "{called:?}");
+        pool.until(&stopped).run(1, &|_| unreachable!("it is stopped"));
+        let all = AtomicUsize::new(0);
+        pool.run(10, &|_| _ = all.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(all.into_inner(), 10);
     }
 
     #[test]

@@ -89,11 +89,12 @@ impl Annotator {
         if let Some(embeddings) = known.embeddings {
             return Ok(Some(Found { embeddings, was_known: true }));
         }
-        let encode = || Ok((self.engine.encode_vision(&pixels.data, pixels.grid_thw)?, true));
-        match (&self.vision_cache, known.key) {
+        let encode = || Ok((self.engine.encode_vision(&pixels.data, pixels.grid_thw, cancel)?, true));
+        let found = match (&self.vision_cache, known.key) {
             (Some(cache), Some(key)) => cache.find_or_encode(&key, pixels.grid_thw, cancel, encode),
             _ => encode().map(|(embeddings, _)| Some(Found { embeddings, was_known: false })),
-        }
+        };
+        if cancel.is_cancelled() { Ok(None) } else { found }
     }
 
     /// Times and warnings go into `all`.
@@ -110,10 +111,11 @@ impl Annotator {
         all.decode += started.elapsed();
         let mut encode = || {
             let mut stream = video.stream(&cancelled)?;
-            let encoded = self.engine.encode_slices(video.grid(), |out| match cancel.is_cancelled() {
-                true => Err(cancelled_video(video.name())),
-                false => stream.fill(out),
-            });
+            let encoded =
+                self.engine.encode_slices(video.grid(), cancel, |out| match cancel.is_cancelled() {
+                    true => Err(cancelled_video(video.name())),
+                    false => stream.fill(out),
+                });
             let warning = stream.warning();
             // What is missing of it may be there the next time, and has to be told each time.
             let keep = warning.is_none() && video.files() == files;

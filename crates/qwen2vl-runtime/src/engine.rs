@@ -73,10 +73,16 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Error::PixelValues`] if values and grid do not fit, [`Error::OpenVino`] when inference fails.
-    pub fn encode_vision(&self, pixel_values: &[f32], grid: GridThw) -> Result<VisionEmbeddings, Error> {
+    /// [`Error::PixelValues`] if values and grid do not fit, [`Error::OpenVino`] when inference fails, [`Error::Cancelled`], where
+    /// products are our own at once, else after the image or frame.
+    pub fn encode_vision(
+        &self,
+        pixel_values: &[f32],
+        grid: GridThw,
+        cancel: &CancelToken,
+    ) -> Result<VisionEmbeddings, Error> {
         self.make_room(grid);
-        self.vision.encode(pixel_values, grid)
+        self.vision.encode(pixel_values, grid, cancel)
     }
 
     /// Encodes one image or video whose pixels are never in memory together: `fill` is called `grid.t` times, and writes
@@ -89,10 +95,11 @@ impl Engine {
     pub fn encode_slices<E: From<Error>>(
         &self,
         grid: GridThw,
+        cancel: &CancelToken,
         fill: impl FnMut(&mut [f32]) -> Result<(), E>,
     ) -> Result<VisionEmbeddings, E> {
         self.make_room(grid);
-        self.vision.encode_slices(grid, fill)
+        self.vision.encode_slices(grid, cancel, fill)
     }
 
     /// What the language model answers with need not lie in memory beside what a large image takes.

@@ -184,6 +184,9 @@ pub enum Error {
         /// Bytes free.
         available_bytes: u64,
     },
+    /// Somebody cancelled it.
+    #[error("cancelled before it was done")]
+    Cancelled,
     /// The model returned no finite logit.
     #[error(
         "the model returned no finite logit at token {step} of the answer; the weights or the input are damaged"

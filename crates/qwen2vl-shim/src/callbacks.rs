@@ -148,9 +148,9 @@ unsafe extern "C" fn prepare(_: *const c_void, raw: *const RawWeights) -> *mut c
 unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n: u64, rows: *const RawRows) {
     // SAFETY: the context outlives the model; weights are what `prepare` made, of one `k`; rows, outputs and what is added to
     // them or turns them are tensors of `m` rows, a bias has a value for each column and a norm's weight one for each of `k`.
-    let (kernels, mut products, rows) = unsafe {
+    let (context, mut products, rows) = unsafe {
         let m = (*rows).m as usize;
-        let kernels = &(*context.cast::<Context>()).kernels;
+        let context = &*context.cast::<Context>();
         let weights = |raw: *const c_void| raw.cast::<Weights<'static>>().as_ref();
         let slice = |data: *const f32, n| (!data.is_null()).then(|| std::slice::from_raw_parts(data, n));
         let rotation = |raw: &RawProduct| {
@@ -178,9 +178,9 @@ unsafe extern "C" fn products(context: *const c_void, raw: *const RawProduct, n:
             weight: slice((*rows).norm_weight, k),
             bias: slice((*rows).norm_bias, k),
         });
-        (kernels, products, Rows { x: std::slice::from_raw_parts((*rows).x, m * k), norm })
+        (context, products, Rows { x: std::slice::from_raw_parts((*rows).x, m * k), norm })
     };
-    if !kernels.run(|scratch, pool| multiply(rows, &mut products, scratch, pool)) {
+    if !context.run(|scratch, pool| multiply(rows, &mut products, scratch, pool)) {
         products.iter_mut().for_each(|product| product.out.fill(f32::NAN));
     }
 }
@@ -192,18 +192,18 @@ unsafe extern "C" fn attends(_: *const c_void, width: u64, paged: c_int) -> c_in
 
 unsafe extern "C" fn attention(context: *const c_void, raw: *const RawAttention) {
     // SAFETY: the context outlives the model; the operation has compared its tensors' sizes with these numbers.
-    let (kernels, raw, qkv, rotation, out) = unsafe {
+    let (context, raw, qkv, rotation, out) = unsafe {
         let raw = &*raw;
         let (n, width) = (raw.n as usize, raw.width as usize);
         let values = n * raw.heads as usize * width;
         let slice = |data: *const f32, n: usize| std::slice::from_raw_parts(data, n);
         let rotation = Rotation { width, cos: slice(raw.cos, n * width), sin: slice(raw.sin, n * width) };
         let out = std::slice::from_raw_parts_mut(raw.out, values);
-        (&(*context.cast::<Context>()).kernels, raw, slice(raw.qkv, 3 * values), rotation, out)
+        (&*context.cast::<Context>(), raw, slice(raw.qkv, 3 * values), rotation, out)
     };
     let (heads, width, scale, rotation) = (raw.heads as usize, rotation.width, raw.scale, Some(rotation));
     let attention = Attention { qkv, heads, width, scale, rotation, out: &mut *out };
-    if !kernels.run(|scratch, pool| attend(attention, scratch, pool)) {
+    if !context.run(|scratch, pool| attend(attention, scratch, pool)) {
         out.fill(f32::NAN);
     }
 }
@@ -218,13 +218,13 @@ unsafe extern "C" fn paged_attention(context: *const c_void, raw: *const RawPage
         let (keys, values) = (slice(raw.keys, of(raw.kv_heads)), slice(raw.values, of(raw.kv_heads)));
         (&*context.cast::<Context>(), raw, slice(raw.queries, of(raw.heads)), keys, values, out)
     };
-    let done = context.with_step(|cache, sequences| {
+    let done = context.run_on_cache(|cache, sequences, pool| {
         let (first, layer, heads) = (raw.first as usize, raw.layer as usize, raw.heads as usize);
         let attention =
             PagedAttention { queries, keys, values, first, layer, heads, scale: raw.scale, out: &mut *out };
-        context.kernels.run(|_, pool| attend_paged(attention, cache, sequences, pool))
+        attend_paged(attention, cache, sequences, pool);
     });
-    if done != Some(true) {
+    if !done {
         out.fill(f32::NAN);
     }
 }

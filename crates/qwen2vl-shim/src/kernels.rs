@@ -8,7 +8,7 @@ use qwen2vl_kernels::{KvCache, Pool, Scratch, Sequences, free_rows, is_supported
 
 /// Threads and memory of products and attention; models share them, one operation at a time.
 pub struct Kernels {
-    pool: Pool,
+    pool: Pool<'static>,
     scratch: Mutex<Scratch>,
 }
 
@@ -35,58 +35,90 @@ impl Kernels {
 
     /// Whether work came to its end: a panic must not pass through C++. What it leaves is made NaN by the caller, which is seen as
     /// damage by those who sample.
-    pub(crate) fn run(&self, work: impl FnOnce(&mut Scratch, &Pool)) -> bool {
+    fn run(&self, stopped: Option<Stopped<'_>>, work: impl FnOnce(&mut Scratch, &Pool<'_>)) -> bool {
         let run = AssertUnwindSafe(|| {
-            work(&mut locked(&self.scratch), &self.pool);
+            let scratch = &mut locked(&self.scratch);
+            match stopped {
+                Some(stopped) => work(scratch, &self.pool.until(stopped)),
+                None => work(scratch, &self.pool),
+            }
         });
         std::panic::catch_unwind(run).is_ok()
     }
 }
 
-/// A model's kernels, and while one of its steps runs what paged attention reads.
+/// Says whether what is computed is not wanted any more.
+pub(crate) type Stopped<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// A model's kernels, and while one of its requests runs what they need to know of it.
 pub(crate) struct Context {
-    pub kernels: Arc<Kernels>,
-    step: Mutex<Option<Step>>,
-    /// One step at a time.
-    running: Mutex<()>,
+    kernels: Arc<Kernels>,
+    running: Mutex<Running>,
+    /// One request at a time.
+    one: Mutex<()>,
 }
 
 /// Lives as long as [`Context::during`] runs.
-#[derive(Clone, Copy)]
-struct Step {
-    cache: NonNull<KvCache>,
-    sequences: NonNull<Sequences>,
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Running {
+    /// What paged attention reads and writes.
+    step: Option<(NonNull<KvCache>, NonNull<Sequences>)>,
+    stopped: Option<NonNull<dyn Fn() -> bool + Sync>>,
 }
 
-// SAFETY: what it points to may be used by any thread; `during` has both to itself.
-unsafe impl Send for Step {}
+// SAFETY: what it points to may be used by any thread; `during` has all of it to itself.
+unsafe impl Send for Running {}
+
+impl Running {
+    pub(crate) fn on(cache: &mut KvCache, sequences: &Sequences) -> Self {
+        Self { step: Some((NonNull::from(cache), NonNull::from(sequences))), stopped: None }
+    }
+
+    pub(crate) fn until(stopped: Stopped<'_>) -> Self {
+        // SAFETY: only the lifetime changes; it is used within `during` alone.
+        let stopped = unsafe { std::mem::transmute::<Stopped<'_>, Stopped<'static>>(stopped) };
+        Self { step: None, stopped: Some(NonNull::from(stopped)) }
+    }
+}
 
 impl Context {
     pub(crate) fn new(kernels: Arc<Kernels>) -> Self {
-        Self { kernels, step: Mutex::new(None), running: Mutex::new(()) }
+        Self { kernels, running: Mutex::default(), one: Mutex::new(()) }
     }
 
-    /// Lets paged attention use a cache and sequences while `run` runs.
-    pub(crate) fn during<R>(&self, cache: &mut KvCache, sequences: &Sequences, run: impl FnOnce() -> R) -> R {
+    /// Runs a request.
+    ///
+    /// # Safety
+    ///
+    /// What `running` was made of lives until this returns, and nobody else uses it.
+    pub(crate) unsafe fn during<R>(&self, running: Running, run: impl FnOnce() -> R) -> R {
         struct End<'c>(&'c Context);
         impl Drop for End<'_> {
             fn drop(&mut self) {
-                *locked(&self.0.step) = None;
+                *locked(&self.0.running) = Running::default();
             }
         }
-        let _one = locked(&self.running);
-        let step = Step { cache: NonNull::from(cache), sequences: NonNull::from(sequences) };
-        *locked(&self.step) = Some(step);
+        let _one = locked(&self.one);
+        *locked(&self.running) = running;
         let _end = End(self);
         run()
     }
 
-    /// The running step's cache and sequences, for one caller at a time; `None` where there is none.
-    pub(crate) fn with_step<R>(&self, run: impl FnOnce(&mut KvCache, &Sequences) -> R) -> Option<R> {
-        let step = locked(&self.step);
-        // SAFETY: `during` still runs, which else would have taken them back and waits for the lock to do so; nobody else uses the
-        // cache meanwhile.
-        step.map(|mut step| unsafe { run(step.cache.as_mut(), step.sequences.as_ref()) })
+    /// Whether work came to its end, or was stopped: then nobody looks at what it leaves.
+    pub(crate) fn run(&self, work: impl FnOnce(&mut Scratch, &Pool<'_>)) -> bool {
+        let running = locked(&self.running);
+        // SAFETY: `during` still runs, which waits for the lock before it ends.
+        let stopped = running.stopped.map(|stopped| unsafe { &*stopped.as_ptr() });
+        stopped.is_some_and(|stopped| stopped()) || self.kernels.run(stopped, work)
+    }
+
+    /// The same for work on the running step's cache and sequences; `false` where there is none.
+    pub(crate) fn run_on_cache(&self, work: impl FnOnce(&mut KvCache, &Sequences, &Pool<'_>)) -> bool {
+        let running = locked(&self.running);
+        let Some((mut cache, sequences)) = running.step else { return false };
+        // SAFETY: `during` still runs, which waits for the lock before it ends; whoever has the lock has the cache to itself.
+        let (cache, sequences) = unsafe { (cache.as_mut(), sequences.as_ref()) };
+        self.kernels.run(None, |_, pool| work(cache, sequences, pool))
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 use crate::ffi::{MAX_RANK, c_string, message, name_or_null, openvino};
+use crate::kernels::Running;
 use crate::{Element, Error, KvCache, Model, Sequences};
 
 /// Memory that an input is bound to; public in name only, for the sealed trait.
@@ -166,9 +167,31 @@ impl Request {
     ///
     /// [`Error::OpenVino`].
     pub fn infer_on(&mut self, cache: &mut KvCache, sequences: &Sequences) -> Result<(), Error> {
+        let running = Running::on(cache, sequences);
+        // SAFETY: cache and sequences are borrowed until it returns.
+        unsafe { self.infer_in(running) }
+    }
+
+    /// Runs the model, but for what kernels have not begun when `stopped` says so; whether it came to its end. Outputs are not to be
+    /// looked at where it did not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenVino`].
+    pub fn infer_until(&mut self, stopped: &(dyn Fn() -> bool + Sync)) -> Result<bool, Error> {
+        // SAFETY: `stopped` is borrowed until it returns.
+        unsafe { self.infer_in(Running::until(stopped)) }?;
+        Ok(!stopped())
+    }
+
+    /// # Safety
+    ///
+    /// As that of [`Context::during`](crate::kernels::Context::during).
+    unsafe fn infer_in(&mut self, running: Running) -> Result<(), Error> {
         let model = Arc::clone(&self.model);
         match &model.context {
-            Some(context) => context.during(cache, sequences, || self.infer()),
+            // SAFETY: the caller vouches for it.
+            Some(context) => unsafe { context.during(running, || self.infer()) },
             None => self.infer(),
         }
     }

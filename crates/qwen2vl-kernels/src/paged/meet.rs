@@ -4,7 +4,7 @@
 macro_rules! define_paged_meet {
     ($features:literal) => {
         use $crate::GROUP;
-        use $crate::paged::{BLOCK_TOKENS, Element, Numbers, Part, SPAN, Scores, Tile};
+        use $crate::paged::{BLOCK_TOKENS, Element, Met, Numbers, Part, SPAN, Scores, Tile};
 
         /// Vectors of tokens that meet queries together, and of values.
         const VECTORS: usize = 2;
@@ -15,8 +15,8 @@ macro_rules! define_paged_meet {
         /// Tokens whose weights are added up in the same order whatever the length of vectors.
         const IN_ORDER: usize = 16;
 
-        /// Lets the queries of a tile meet tokens from the sequence's token `first` on, which blocks hold: heads that begin
-        /// there.
+        /// Lets the queries of a tile meet a span of tokens from the sequence's token `first` on, which blocks hold: heads that
+        /// begin there.
         ///
         /// # Safety
         ///
@@ -28,21 +28,22 @@ macro_rules! define_paged_meet {
             width: usize,
             blocks: &[*mut u8],
             first: usize,
-            tile: &mut Tile,
+            tile: &Tile,
             scores: &mut Scores,
+            to: &mut Met,
         ) {
             const I8: u8 = Element::I8 as u8;
             const U4: u8 = Element::U4 as u8;
             const F16: u8 = Element::F16 as u8;
             const F32: u8 = Element::F32 as u8;
-            let met = Met { keys, values, width, blocks, first };
+            let span = Span { keys, values, width, blocks, first };
             macro_rules! of {
                 ($n:literal) => {
                     match (keys.element, values.element) {
-                        (_, Element::I8) => met.by::<$n, I8, I8>(tile, scores),
-                        (_, Element::U4) => met.by::<$n, I8, U4>(tile, scores),
-                        (_, Element::F16) => met.by::<$n, F16, F16>(tile, scores),
-                        (_, Element::F32) => met.by::<$n, F32, F32>(tile, scores),
+                        (_, Element::I8) => span.meet::<$n, I8, I8>(tile, scores, to),
+                        (_, Element::U4) => span.meet::<$n, I8, U4>(tile, scores, to),
+                        (_, Element::F16) => span.meet::<$n, F16, F16>(tile, scores, to),
+                        (_, Element::F32) => span.meet::<$n, F32, F32>(tile, scores, to),
                     }
                 };
             }
@@ -61,7 +62,7 @@ macro_rules! define_paged_meet {
         }
 
         /// Tokens that are met.
-        struct Met<'a> {
+        struct Span<'a> {
             keys: Part,
             values: Part,
             width: usize,
@@ -69,17 +70,18 @@ macro_rules! define_paged_meet {
             first: usize,
         }
 
-        impl Met<'_> {
+        impl Span<'_> {
             /// By `Q` queries.
             ///
             /// # Safety
             ///
             /// As above.
             #[target_feature(enable = $features)]
-            unsafe fn by<const Q: usize, const KEYS: u8, const VALUES: u8>(
+            unsafe fn meet<const Q: usize, const KEYS: u8, const VALUES: u8>(
                 &self,
-                tile: &mut Tile,
+                tile: &Tile,
                 scores: &mut Scores,
+                to: &mut Met,
             ) {
                 let n = tile.most_seen().saturating_sub(self.first).min(SPAN);
                 let blocks = &self.blocks[..n.div_ceil(BLOCK_TOKENS)];
@@ -91,10 +93,10 @@ macro_rules! define_paged_meet {
                     }
                     for query in 0..Q {
                         let seen = tile.seen[query].saturating_sub(self.first).min(n);
-                        weigh(seen, n, self.width, query, tile, scores);
+                        (to.largest[query], to.totals[query]) = weigh(seen, n, &mut scores.0[query]);
                     }
                     for lane in (0..self.width).step_by(ALL) {
-                        add_values::<Q, VALUES>(self, blocks, n, lane, tile, scores);
+                        add_values::<Q, VALUES>(self, blocks, n, lane, scores, to);
                     }
                 }
             }
@@ -160,60 +162,65 @@ macro_rules! define_paged_meet {
             }
         }
 
-        /// Turns a query's scores of the tokens that it sees into weights, those of the others up to `n` into zeros; scales what it
-        /// has met before by how much the largest score has grown.
+        /// Turns a query's scores of the tokens that it sees into weights, those of the others up to `n` into zeros; gives the largest
+        /// score and the sum of weights.
         ///
         /// # Safety
         ///
         /// As above.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn weigh(
-            seen: usize,
-            n: usize,
-            width: usize,
-            query: usize,
-            tile: &mut Tile,
-            scores: &mut Scores,
-        ) {
-            let scores = &mut scores.0[query];
-            if seen > 0 {
-                let end = seen.next_multiple_of(IN_ORDER);
-                // Too small to count.
-                scores[seen..end].fill(-1e30);
-                // SAFETY: there are as many.
-                let at = |i: usize| unsafe { load(scores.as_ptr().add(i)) };
-                let (mut largest, mut damage) = (splat(tile.largest[query]), zeros());
-                for i in (0..end).step_by(LANES) {
-                    largest = max(at(i), largest);
-                    damage = fmadd(at(i), zeros(), damage);
-                }
-                let (largest, damage) = (largest_lane(largest), sum_of_eights(add_eights(no_sums(), damage)));
-                let grown = power_of_two(splat(tile.largest[query] - largest));
-                let mut total = no_sums();
-                for i in (0..end).step_by(LANES) {
-                    // SAFETY: as above.
-                    unsafe {
-                        let weight = power_of_two(sub(load(scores.as_ptr().add(i)), splat(largest)));
-                        total = add_eights(total, weight);
-                        store(scores.as_mut_ptr().add(i), weight);
-                    }
-                }
-                let factor = first_lane(grown);
-                tile.totals[query] = tile.totals[query] * factor + sum_of_eights(total) + damage;
-                tile.largest[query] = largest;
-                if factor != 1.0 {
-                    let out = tile.out[query].as_mut_ptr();
-                    for i in (0..width).step_by(LANES) {
-                        // SAFETY: as above.
-                        unsafe { store(out.add(i), mul(load(out.add(i)), grown)) };
-                    }
+        unsafe fn weigh(seen: usize, n: usize, scores: &mut [f32; SPAN]) -> (f32, f32) {
+            let end = seen.next_multiple_of(IN_ORDER);
+            // Too small to count.
+            scores[seen..end].fill(Met::LEAST);
+            // SAFETY: there are as many.
+            let at = |i: usize| unsafe { load(scores.as_ptr().add(i)) };
+            let (mut largest, mut damage) = (splat(Met::LEAST), zeros());
+            for i in (0..end).step_by(LANES) {
+                largest = max(at(i), largest);
+                damage = fmadd(at(i), zeros(), damage);
+            }
+            let (largest, damage) = (largest_lane(largest), sum_of_eights(add_eights(no_sums(), damage)));
+            let mut total = no_sums();
+            for i in (0..end).step_by(LANES) {
+                // SAFETY: as above.
+                unsafe {
+                    let weight = power_of_two(sub(load(scores.as_ptr().add(i)), splat(largest)));
+                    total = add_eights(total, weight);
+                    store(scores.as_mut_ptr().add(i), weight);
                 }
             }
             scores[seen..n.max(seen)].fill(0.0);
+            (largest, sum_of_eights(total) + damage)
         }
 
-        /// Adds weighted values of a span's tokens, those of some lanes.
+        /// Puts what queries have met in a span to what they have met before.
+        ///
+        /// # Safety
+        ///
+        /// The processor is supported; heads are so wide.
+        #[target_feature(enable = $features)]
+        pub(crate) unsafe fn put_together(all: &mut Met, span: &Met, n: usize, width: usize) {
+            for query in 0..n {
+                let largest = all.largest[query].max(span.largest[query]);
+                let factor = |of: &Met| power_of_two(splat(of.largest[query] - largest));
+                let (before, new) = (factor(all), factor(span));
+                let total = span.totals[query] * first_lane(new);
+                all.totals[query] = all.totals[query] * first_lane(before) + total;
+                all.largest[query] = largest;
+                let (out, more) = (all.out[query].as_mut_ptr(), span.out[query].as_ptr());
+                for i in (0..width).step_by(LANES) {
+                    // SAFETY: the caller vouches for it.
+                    unsafe {
+                        let more = mul(load(more.add(i)), new);
+                        store(out.add(i), fmadd(load(out.add(i)), before, more));
+                    }
+                }
+            }
+        }
+
+        /// Adds up weighted values of a span's tokens, those of some lanes.
         ///
         /// # Safety
         ///
@@ -221,23 +228,19 @@ macro_rules! define_paged_meet {
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn add_values<const Q: usize, const E: u8>(
-            met: &Met<'_>,
+            span: &Span<'_>,
             blocks: &[*mut u8],
             n: usize,
             first: usize,
-            tile: &mut Tile,
             scores: &Scores,
+            to: &mut Met,
         ) {
             let quantized = E == Element::I8 as u8 || E == Element::U4 as u8;
             let lanes: [usize; VECTORS] = std::array::from_fn(|v| first + v * LANES);
-            let (width, groups) = (met.width, met.width / GROUP);
+            let (width, groups) = (span.width, span.width / GROUP);
             let mut sums = [[zeros(); VECTORS]; Q];
-            for (sums, out) in sums.iter_mut().zip(&tile.out) {
-                // SAFETY: the caller vouches for it.
-                *sums = lanes.map(|lane| unsafe { load(out.as_ptr().add(lane)) });
-            }
             for (i, block) in blocks.iter().enumerate() {
-                let values = met.values.numbers(*block);
+                let values = span.values.numbers(*block);
                 for token in 0..BLOCK_TOKENS.min(n - i * BLOCK_TOKENS) {
                     // SAFETY: as above.
                     let mut of = lanes.map(|lane| unsafe { number::<E>(values.data, token * width + lane) });
@@ -259,7 +262,7 @@ macro_rules! define_paged_meet {
                     }
                 }
             }
-            for (sums, out) in sums.into_iter().zip(&mut tile.out) {
+            for (sums, out) in sums.into_iter().zip(&mut to.out) {
                 for (sum, lane) in sums.into_iter().zip(lanes) {
                     // SAFETY: as above.
                     unsafe { store(out.as_mut_ptr().add(lane), sum) };

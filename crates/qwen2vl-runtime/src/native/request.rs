@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use openvino::{ElementType, InferRequest, Shape, Tensor};
 
 use super::{Element, Port, failed};
-use crate::Error;
+use crate::{CancelToken, Error};
 
 /// An inference request of one compiled model.
 pub(crate) struct Request {
@@ -97,6 +97,19 @@ impl Request {
             Inner::Stock(inner) => inner.infer().map_err(|e| failed(&format!("run {}", self.name), &e)),
             Inner::Shim(inner) => Ok(inner.infer()?),
         }
+    }
+
+    /// Runs the model, as far as it is not cancelled: with our kernels that ends it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`], and what OpenVINO reports.
+    pub(crate) fn infer_unless(&mut self, cancel: &CancelToken) -> Result<(), Error> {
+        match &mut self.inner {
+            Inner::Stock(_) => self.infer()?,
+            Inner::Shim(inner) => _ = inner.infer_until(&|| cancel.is_cancelled())?,
+        }
+        if cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// Reads an output as f32, widening f16 and bf16; the view ends before the request can run again.

@@ -13,7 +13,7 @@ use qwen2vl_types::GridThw;
 
 use crate::native::{Compiled, Element, Native, Port, Request};
 use crate::paged::{Kind, Turns};
-use crate::{EngineOptions, Error, ModelConfig, ModelFiles, Precision};
+use crate::{CancelToken, EngineOptions, Error, ModelConfig, ModelFiles, Precision};
 
 use embeddings::Growing;
 pub use embeddings::{EmbeddingType, VisionEmbeddings};
@@ -94,7 +94,12 @@ impl VisionEncoder {
     }
 
     /// Encodes one image or video.
-    pub(crate) fn encode(&self, pixel_values: &[f32], grid: GridThw) -> Result<VisionEmbeddings, Error> {
+    pub(crate) fn encode(
+        &self,
+        pixel_values: &[f32],
+        grid: GridThw,
+        cancel: &CancelToken,
+    ) -> Result<VisionEmbeddings, Error> {
         let patch_len = self.config.geometry.patch_len();
         let want = grid.n_patches().saturating_mul(patch_len);
         if pixel_values.len() != want {
@@ -102,13 +107,14 @@ impl VisionEncoder {
         }
         let slices = pixel_values.chunks(want.div_ceil((grid.t as usize).max(1)).max(1));
         let frame = GridThw { t: 1, ..grid };
-        self.encode_each(grid, slices, |pixels, out| self.encode_frame(pixels, frame, out))
+        self.encode_each(grid, slices, |pixels, out| self.encode_frame(pixels, frame, cancel, out))
     }
 
     /// Encodes one image or video whose temporal patches `fill` writes one after the other.
     pub(crate) fn encode_slices<E: From<Error>>(
         &self,
         grid: GridThw,
+        cancel: &CancelToken,
         mut fill: impl FnMut(&mut [f32]) -> Result<(), E>,
     ) -> Result<VisionEmbeddings, E> {
         let frame = GridThw { t: 1, ..grid };
@@ -116,7 +122,7 @@ impl VisionEncoder {
         self.encode_each(grid, 0..grid.t, |_, out| {
             pixels.resize(frame.n_patches() * self.config.geometry.patch_len(), 0.0);
             fill(&mut pixels)?;
-            Ok(self.encode_frame(&pixels, frame, out)?)
+            Ok(self.encode_frame(&pixels, frame, cancel, out)?)
         })
     }
 
@@ -143,8 +149,17 @@ impl VisionEncoder {
         Ok(growing.finish(hidden_size))
     }
 
-    fn encode_frame(&self, pixels: &[f32], grid: GridThw, out: &mut Growing) -> Result<(), Error> {
+    fn encode_frame(
+        &self,
+        pixels: &[f32],
+        grid: GridThw,
+        cancel: &CancelToken,
+        out: &mut Growing,
+    ) -> Result<(), Error> {
         let _turn = self.turns.take(Kind::Vision);
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let n = grid.n_patches();
         let width = self.config.vision.hidden_size;
         // Fresh requests, so that their buffers, sized for this image, do not outlive it.
@@ -158,14 +173,13 @@ impl VisionEncoder {
             rotary::fill(table, grid, self.config.geometry.merge_size, &self.config.vision);
             Ok::<(), Error>(())
         })?;
-        merger.infer()?;
-        self.read(&mut merger, grid, out)?;
+        let done = merger.infer_unless(cancel).and_then(|()| self.read(&mut merger, grid, out));
         drop(merger);
         if self.gives_back(grid) {
             self.merger.release_memory();
             self.merger.release_weights();
         }
-        Ok(())
+        done
     }
 
     fn read(&self, merger: &mut Request, grid: GridThw, out: &mut Growing) -> Result<(), Error> {

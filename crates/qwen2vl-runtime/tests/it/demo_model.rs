@@ -120,7 +120,7 @@ fn prompts_and_pixels_that_do_not_fit_are_errors() {
     let engine = load(&files(), EngineOptions::default()).unwrap();
     let grid = GridThw { t: 1, h: 4, w: 4 };
     let pixels = vec![0.0; 16 * 1176];
-    let embeddings = engine.encode_vision(&pixels, grid).unwrap();
+    let embeddings = engine.encode_vision(&pixels, grid, &CancelToken::new()).unwrap();
     assert_eq!((embeddings.n_tokens(), embeddings.hidden_size()), (4, 128));
     for (pixels, grid) in [
         (&pixels[1..], grid),
@@ -129,7 +129,8 @@ fn prompts_and_pixels_that_do_not_fit_are_errors() {
         (&[][..], GridThw { t: 0, h: 4, w: 4 }),
         (&[][..], GridThw { t: u32::MAX, h: u32::MAX, w: u32::MAX }),
     ] {
-        assert!(matches!(engine.encode_vision(pixels, grid), Err(Error::PixelValues { .. })), "{grid}");
+        let error = engine.encode_vision(pixels, grid, &CancelToken::new()).unwrap_err();
+        assert!(matches!(error, Error::PixelValues { .. }), "{grid}");
     }
 
     let run = |ids: &[u32], positions: usize, images: &[_]| {
@@ -183,5 +184,52 @@ fn models_and_options_that_do_not_fit_are_errors_that_say_what() {
     assert!(error.contains("qwen2vl-damaged"), "{error}");
     for path in [&damaged, Path::new(&damaged.with_extension("bin"))] {
         std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn encoding_ends_where_it_is_cancelled_and_leaves_the_engine_as_it_was() {
+    if !has_openvino() {
+        return;
+    }
+    for precision in [Precision::Fast, Precision::F32] {
+        let options = EngineOptions { precision, ..EngineOptions::default() };
+        let engine = Engine::load(&files(), &config(), &options).unwrap();
+        let grid = GridThw { t: 3, h: 8, w: 8 };
+        let pixels: Vec<f32> = (0..grid.n_patches() * 1176).map(|i| (i as f32 * 0.37).sin()).collect();
+        let encode = |cancel: &CancelToken| engine.encode_vision(&pixels, grid, cancel);
+        let want = encode(&CancelToken::new()).unwrap().to_f32();
+
+        let cancelled = CancelToken::new();
+        cancelled.cancel();
+        assert!(matches!(encode(&cancelled), Err(Error::Cancelled)));
+
+        // While the second frame is prepared; the third is not asked for.
+        let (cancel, mut frames) = (CancelToken::new(), 0);
+        let streamed = engine.encode_slices(grid, &cancel, |out: &mut [f32]| {
+            out.copy_from_slice(&pixels[frames * out.len()..][..out.len()]);
+            frames += 1;
+            if frames == 2 {
+                cancel.cancel();
+            }
+            Ok::<(), Error>(())
+        });
+        assert!(matches!(streamed, Err(Error::Cancelled)) && frames == 2, "{frames}");
+
+        // From another thread, at whatever point it is.
+        for round in 0..8u64 {
+            let cancel = CancelToken::new();
+            let result = std::thread::scope(|scope| {
+                let encoding = scope.spawn(|| encode(&cancel));
+                std::thread::sleep(std::time::Duration::from_micros(round * 500));
+                cancel.cancel();
+                encoding.join().unwrap()
+            });
+            match result {
+                Ok(embeddings) => assert!(embeddings.to_f32() == want, "{precision:?} {round}"),
+                Err(error) => assert!(matches!(error, Error::Cancelled), "{error}"),
+            }
+        }
+        assert!(encode(&CancelToken::new()).unwrap().to_f32() == want, "{precision:?}");
     }
 }

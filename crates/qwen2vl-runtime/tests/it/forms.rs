@@ -103,10 +103,11 @@ fn a_video_is_encoded_as_its_frames() {
         |form| form.name.clone(),
         |form| {
             let engine = load(&form.files, EngineOptions::default()).map_err(|e| e.to_string())?;
-            let whole = engine.encode_vision(&pixels, grid).map_err(|e| e.to_string())?;
+            let whole =
+                engine.encode_vision(&pixels, grid, &CancelToken::new()).map_err(|e| e.to_string())?;
             let frames: Vec<f32> = pixels
                 .chunks(frame.n_patches() * 1176)
-                .flat_map(|pixels| engine.encode_vision(pixels, frame).unwrap().to_f32())
+                .flat_map(|pixels| engine.encode_vision(pixels, frame, &CancelToken::new()).unwrap().to_f32())
                 .collect();
             let whole = whole.to_f32();
             if whole[..128] == whole[128..256] {
@@ -114,7 +115,7 @@ fn a_video_is_encoded_as_its_frames() {
             }
             first_difference(&whole, &frames).map_or(Ok(()), Err)?;
             let mut chunks = pixels.chunks(frame.n_patches() * 1176);
-            let streamed = engine.encode_slices(grid, |out| {
+            let streamed = engine.encode_slices(grid, &CancelToken::new(), |out| {
                 out.copy_from_slice(chunks.next().ok_or("more slices than frames")?);
                 Ok::<(), Failure>(())
             });
@@ -122,7 +123,9 @@ fn a_video_is_encoded_as_its_frames() {
             first_difference(&whole, &streamed.to_f32()).map_or(Ok(()), Err)?;
             let odd = GridThw { h: 3, ..grid };
             for (grid, fails) in [(odd, "no"), (GridThw { t: 0, ..grid }, "no"), (grid, "its own")] {
-                match engine.encode_slices(grid, |_| Err::<(), _>(Failure("its own".to_owned()))) {
+                match engine
+                    .encode_slices(grid, &CancelToken::new(), |_| Err::<(), _>(Failure("its own".to_owned())))
+                {
                     Err(Failure(e)) if (e == "its own") == (fails == "its own") => {}
                     other => return Err(format!("{grid}: {other:?}")),
                 }
