@@ -26,7 +26,7 @@ pub struct CompileOptions<'a> {
     /// OpenVINO's properties by their keys.
     pub properties: &'a [(&'a str, String)],
     /// Whether stateful attention becomes paged, and logits are computed only of rows that the new input
-    /// `logits_indices` names. With kernels that can, it is theirs, and each run needs a [`KvCache`], see
+    /// `logits_indices` names. With kernels that can, it is theirs, and each run needs a [`KvCache`](crate::KvCache), see
     /// [`Request::infer_on`](crate::Request::infer_on); else caches are inputs.
     pub paged: bool,
     /// Whether the masks that attention is given will all be zeros, if it is not paged.
