@@ -132,6 +132,7 @@ macro_rules! define_paged_meet {
                             let query = splat(query[i]);
                             for (dot, key) in dots.iter_mut().zip(keys) {
                                 *dot = fmadd(query, key, *dot);
+                                keep(dot);
                             }
                         }
                     }
@@ -258,6 +259,7 @@ macro_rules! define_paged_meet {
                         let weight = splat(unsafe { *weights.get_unchecked(i * BLOCK_TOKENS + token) });
                         for (sum, value) in sums.iter_mut().zip(of) {
                             *sum = fmadd(weight, value, *sum);
+                            keep(sum);
                         }
                     }
                 }
