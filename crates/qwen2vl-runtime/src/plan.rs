@@ -32,7 +32,7 @@ const MIN_PIECE_TOKENS: usize = 128;
 const BASE_BYTES: u64 = 200 << 20;
 
 /// The same with weights in place, and what each layer of the graphs adds to it.
-const BASE_BYTES_IN_PLACE: u64 = 236 << 20;
+const BASE_BYTES_IN_PLACE: u64 = 206 << 20;
 const LAYER_BYTES: u64 = 1_200_000;
 
 /// Tokens that go through the language model at once for a prompt of so many tokens.
