@@ -40,6 +40,12 @@ fn together(annotator: &Annotator, seed: usize) -> Vec<(Vec<u32>, String)> {
     answers
 }
 
+fn as_right_as_f32(name: &str, answers: &[(Vec<u32>, String)]) {
+    let right = SET.iter().zip(answers).filter(|((item, _), (_, text))| is_right(item, text)).count();
+    let reference = SET.iter().filter(|(_, golden)| golden.int4.right).count();
+    assert!(right + 3 >= reference, "{name}: {right} right of {}, {reference} in f32", SET.len());
+}
+
 fn equal(name: &str, got: &[(Vec<u32>, String)], want: &[(Vec<u32>, String)]) {
     let differ: Vec<String> = SET
         .iter()
@@ -65,9 +71,7 @@ fn fast_arithmetic_is_as_right_as_f32_and_nothing_shared_changes_an_answer() {
     };
     let alone = builder().defaults(&guesses(0)).prefix_cache_bytes(0).build().unwrap();
     let want = one_by_one(&alone);
-    let right = SET.iter().zip(&want).filter(|((item, _), (_, text))| is_right(item, text)).count();
-    let reference = SET.iter().filter(|(_, golden)| golden.int4.right).count();
-    assert!(right + 3 >= reference, "{right} right of {}, {reference} in f32", SET.len());
+    as_right_as_f32("alone", &want);
 
     let shared = builder().concurrency(7).build().unwrap();
     equal("together", &together(&shared, 3), &want);
@@ -100,9 +104,7 @@ fn values_in_four_bits_are_as_right_and_nothing_shared_changes_an_answer() {
     }
     let builder = || builder().kv_cache_precision(KvCachePrecision::U4);
     let want = one_by_one(&builder().prefix_cache_bytes(0).build().unwrap());
-    let right = SET.iter().zip(&want).filter(|((item, _), (_, text))| is_right(item, text)).count();
-    let reference = SET.iter().filter(|(_, golden)| golden.int4.right).count();
-    assert!(right + 3 >= reference, "{right} right of {}, {reference} in f32", SET.len());
+    as_right_as_f32("values in 4 bits", &want);
     let small = builder().kv_cache_bytes(250_000).build().unwrap();
     equal("in a small cache", &together(&small, 9), &want);
     assert!(small.engine_stats().preempted > 0, "{:?}", small.engine_stats());
@@ -116,9 +118,7 @@ fn keys_and_values_as_floats_are_as_right_and_nothing_shared_changes_an_answer()
     for precision in [KvCachePrecision::F16, KvCachePrecision::F32] {
         let builder = || builder().kv_cache_precision(precision);
         let want = one_by_one(&builder().prefix_cache_bytes(0).build().unwrap());
-        let right = SET.iter().zip(&want).filter(|((item, _), (_, text))| is_right(item, text)).count();
-        let reference = SET.iter().filter(|(_, golden)| golden.int4.right).count();
-        assert!(right + 3 >= reference, "{precision:?}: {right} right of {}, {reference} in f32", SET.len());
+        as_right_as_f32(&format!("{precision:?}"), &want);
         let shared = builder().concurrency(5).prefill_chunk_tokens(37).build().unwrap();
         equal("together, in pieces", &together(&shared, 11), &want);
     }
@@ -162,8 +162,6 @@ fn openvinos_own_state_is_as_right() {
     }
     let stateful = builder().engine(EngineKind::Stateful).build().unwrap();
     let answers = one_by_one(&stateful);
-    let right = SET.iter().zip(&answers).filter(|((item, _), (_, text))| is_right(item, text)).count();
-    let reference = SET.iter().filter(|(_, golden)| golden.int4.right).count();
-    assert!(right + 3 >= reference, "{right} right of {}, {reference} in f32", SET.len());
+    as_right_as_f32("stateful", &answers);
     assert_eq!(stateful.engine_stats(), Default::default());
 }

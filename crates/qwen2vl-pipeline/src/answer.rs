@@ -58,20 +58,16 @@ impl Annotator {
                 return Ok(embeddings);
             }
             let known = prepared.known.get(i).cloned().unwrap_or_default();
-            let Some(found) = self.encode_image(pixels, known, cancel)? else { return Ok(embeddings) };
+            let found = self.encode_image(pixels, known, cancel);
+            let Some(found) = unless_cancelled(found, cancel)? else { return Ok(embeddings) };
             embeddings.known += usize::from(found.was_known);
             embeddings.images.push(found.embeddings);
         }
         for video in &prepared.videos {
-            match self.encode_video(video, &mut embeddings, cancel) {
-                Ok(Some(found)) => {
-                    embeddings.known += usize::from(found.was_known);
-                    embeddings.videos.push(found.embeddings);
-                }
-                Ok(None) => return Ok(embeddings),
-                Err(_) if cancel.is_cancelled() => return Ok(embeddings),
-                Err(error) => return Err(error),
-            }
+            let found = self.encode_video(video, &mut embeddings, cancel);
+            let Some(found) = unless_cancelled(found, cancel)? else { return Ok(embeddings) };
+            embeddings.known += usize::from(found.was_known);
+            embeddings.videos.push(found.embeddings);
         }
         if !prepared.media.is_empty() {
             let frames = embeddings.decode + embeddings.resize;
@@ -90,11 +86,10 @@ impl Annotator {
             return Ok(Some(Found { embeddings, was_known: true }));
         }
         let encode = || Ok((self.engine.encode_vision(&pixels.data, pixels.grid_thw, cancel)?, true));
-        let found = match (&self.vision_cache, known.key) {
+        match (&self.vision_cache, known.key) {
             (Some(cache), Some(key)) => cache.find_or_encode(&key, pixels.grid_thw, cancel, encode),
             _ => encode().map(|(embeddings, _)| Some(Found { embeddings, was_known: false })),
-        };
-        if cancel.is_cancelled() { Ok(None) } else { found }
+        }
     }
 
     /// Times and warnings go into `all`.
@@ -111,11 +106,7 @@ impl Annotator {
         all.decode += started.elapsed();
         let mut encode = || {
             let mut stream = video.stream(&cancelled)?;
-            let encoded =
-                self.engine.encode_slices(video.grid(), cancel, |out| match cancel.is_cancelled() {
-                    true => Err(cancelled_video(video.name())),
-                    false => stream.fill(out),
-                });
+            let encoded = self.engine.encode_slices(video.grid(), cancel, |out| stream.fill(out));
             let warning = stream.warning();
             // What is missing of it may be there the next time, and has to be told each time.
             let keep = warning.is_none() && video.files() == files;
@@ -257,8 +248,15 @@ impl Annotator {
     }
 }
 
-fn cancelled_video(name: &str) -> Error {
-    Error::Video { input: name.to_owned(), source: qwen2vl_video::Error::Cancelled }
+/// What failed because it was cancelled is no error, but nothing that was found.
+fn unless_cancelled(
+    found: Result<Option<Found>, Error>,
+    cancel: &CancelToken,
+) -> Result<Option<Found>, Error> {
+    match found {
+        Err(_) if cancel.is_cancelled() => Ok(None),
+        found => found,
+    }
 }
 
 /// What is asked, without a template around it: the question, or the conversation's last text.

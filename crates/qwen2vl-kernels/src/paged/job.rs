@@ -40,7 +40,7 @@ impl Default for Room {
     }
 }
 
-/// Some rows of a sequence, counted from the call's first.
+/// Some rows of a sequence, counted among the tokens of all.
 struct Rows<'a> {
     sequence: &'a Sequence,
     blocks: &'a [u32],

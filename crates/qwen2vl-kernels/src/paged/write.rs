@@ -48,76 +48,73 @@ impl Steps {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn write_key(part: &Part, to: Numbers, slot: usize, key: &[f32]) {
     let at = |i: usize| i * BLOCK_TOKENS + slot;
-    for (g, group) in key.as_chunks::<GROUP>().0.iter().enumerate() {
-        // SAFETY: the caller vouches for it.
-        unsafe {
-            match part.element {
-                Element::I8 => {
-                    let steps = Steps::of(group, 255.0);
-                    for (i, value) in group.iter().enumerate() {
-                        *to.data.add(at(g * GROUP + i)) = steps.quantized(*value) ^ 128;
-                    }
-                    *to.scales.add(at(g)) = steps.step;
-                    *to.offsets.add(at(g)) = steps.offset + 128.0 * steps.step;
-                }
-                Element::F16 => {
-                    let to = to.data.cast::<f16>();
-                    let halves = group.iter().map(|value| f16::from_f32(*value)).enumerate();
-                    halves.for_each(|(i, value)| *to.add(at(g * GROUP + i)) = value);
-                }
-                Element::F32 => {
-                    let to = to.data.cast::<f32>();
-                    group.iter().enumerate().for_each(|(i, value)| *to.add(at(g * GROUP + i)) = *value);
-                }
-                Element::U4 => unreachable!("keys have 8 bits or more"),
-            }
-        }
-    }
+    // SAFETY: the caller vouches for it.
+    unsafe { write(part, to, key, at, at) };
 }
 
-/// Writes a token's value.
+/// Writes a token's value, whose numbers lie together.
 ///
 /// # Safety
 ///
 /// As above.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn write_value(part: &Part, to: Numbers, slot: usize, value: &[f32]) {
-    let width = value.len();
-    let groups = width / GROUP;
-    for (g, group) in value.as_chunks::<GROUP>().0.iter().enumerate() {
-        let at = slot * width + g * GROUP;
+    let (width, groups) = (value.len(), value.len() / GROUP);
+    // SAFETY: the caller vouches for it.
+    unsafe { write(part, to, value, |i| slot * width + i, |g| slot * groups + g) };
+}
+
+/// Writes numbers to where they belong, and what their groups share; those of 4 bits lie together.
+///
+/// # Safety
+///
+/// As above, and all places are within the part.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn write(
+    part: &Part,
+    to: Numbers,
+    numbers: &[f32],
+    place: impl Fn(usize) -> usize,
+    place_of_group: impl Fn(usize) -> usize,
+) {
+    for (g, group) in numbers.as_chunks::<GROUP>().0.iter().enumerate() {
         // SAFETY: the caller vouches for it.
         unsafe {
-            let scales = |steps: &Steps, middle: f32| {
-                *to.scales.add(slot * groups + g) = steps.step;
-                *to.offsets.add(slot * groups + g) = steps.offset + middle * steps.step;
+            let share = |steps: &Steps, middle: f32| {
+                *to.scales.add(place_of_group(g)) = steps.step;
+                *to.offsets.add(place_of_group(g)) = steps.offset + middle * steps.step;
             };
             match part.element {
                 Element::I8 => {
                     let steps = Steps::of(group, 255.0);
-                    for (i, value) in group.iter().enumerate() {
-                        *to.data.add(at + i) = steps.quantized(*value) ^ 128;
+                    for (i, number) in group.iter().enumerate() {
+                        *to.data.add(place(g * GROUP + i)) = steps.quantized(*number) ^ 128;
                     }
-                    scales(&steps, 128.0);
+                    share(&steps, 128.0);
                 }
                 Element::U4 => {
                     let steps = Steps::of(group, 15.0);
-                    for (unit, values) in group.as_chunks::<16>().0.iter().enumerate() {
-                        let (low, high) = values.split_at(8);
+                    for (unit, numbers) in group.as_chunks::<16>().0.iter().enumerate() {
+                        let at = place(g * GROUP + unit * 16) / 2;
+                        let (low, high) = numbers.split_at(8);
                         for (i, (low, high)) in low.iter().zip(high).enumerate() {
-                            let both = steps.quantized(*low) | steps.quantized(*high) << 4;
-                            *to.data.add(at / 2 + unit * 8 + i) = both;
+                            *to.data.add(at + i) = steps.quantized(*low) | steps.quantized(*high) << 4;
                         }
                     }
-                    scales(&steps, 0.0);
+                    share(&steps, 0.0);
                 }
                 Element::F16 => {
-                    let to = to.data.cast::<f16>().add(at);
-                    group.iter().enumerate().for_each(|(i, value)| *to.add(i) = f16::from_f32(*value));
+                    let to = to.data.cast::<f16>();
+                    for (i, number) in group.iter().enumerate() {
+                        *to.add(place(g * GROUP + i)) = f16::from_f32(*number);
+                    }
                 }
                 Element::F32 => {
-                    let to = to.data.cast::<f32>().add(at);
-                    group.iter().enumerate().for_each(|(i, value)| *to.add(i) = *value);
+                    let to = to.data.cast::<f32>();
+                    for (i, number) in group.iter().enumerate() {
+                        *to.add(place(g * GROUP + i)) = *number;
+                    }
                 }
             }
         }

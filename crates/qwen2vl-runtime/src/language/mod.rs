@@ -41,7 +41,9 @@ impl LanguageModel {
             EngineKind::Auto => PagedCompiler::new(native).map_err(|e| not_paged(&e)).ok(),
         };
         let (paged, embedder, other) = std::thread::scope(|scope| {
-            let compile = |compiler: PagedCompiler| move || compiler.compile(files, config, options);
+            let compile = |compiler: PagedCompiler| {
+                move || compiler.compile(&files.language_model, &config.text, options)
+            };
             let paged = compiler.map(|compiler| scope.spawn(compile(compiler)));
             let embedder = paged.is_some().then(|| Embedder::load(native, files, config, options.precision));
             let other = meanwhile(native);

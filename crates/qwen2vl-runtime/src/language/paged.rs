@@ -12,7 +12,7 @@ use qwen2vl_shim::{
 use super::embedder::Embedder;
 use crate::native::{Native, shim_properties};
 use crate::paged::{Limits, PagedModel, Step};
-use crate::{EngineOptions, Error, KvCachePrecision, ModelConfig, ModelFiles, Precision};
+use crate::{EngineOptions, Error, KvCachePrecision, ModelConfig, Precision, TextConfig};
 
 /// Inputs whose names begin so are the KV cache's tensors.
 const CACHES: [&str; 2] = ["key_cache.", "value_cache."];
@@ -50,11 +50,11 @@ impl PagedCompiler {
 
     pub(crate) fn compile(
         &self,
-        files: &ModelFiles,
-        config: &ModelConfig,
+        language_model: &Path,
+        config: &TextConfig,
         options: &EngineOptions,
     ) -> Result<Arc<Model>, Error> {
-        let weights = files.language_model.with_extension("bin");
+        let weights = language_model.with_extension("bin");
         let compile = |kernels: Option<Arc<Kernels>>| {
             let mut properties = shim_properties(options);
             match &kernels {
@@ -63,7 +63,7 @@ impl PagedCompiler {
             }
             self.shim
                 .compile(&CompileOptions {
-                    xml: text(&files.language_model)?,
+                    xml: text(language_model)?,
                     weights: text(&weights)?,
                     device: &options.device,
                     properties: &properties,
@@ -105,7 +105,7 @@ impl PagedLanguageModel {
             blocks(options.kv_cache_bytes, block_bytes).clamp(1, i32::MAX as usize / block_tokens)
         };
         let (cache, block_bytes, block_tokens) = if model.attentions() > 0 {
-            let shape = cache_shape(model, config, options)?;
+            let shape = cache_shape(model, &config.text, options)?;
             let block_bytes = shape.block_bytes().unwrap_or(0);
             let cache = KvCache::new(CacheShape { blocks: n_blocks(block_bytes, BLOCK_TOKENS), ..shape });
             (Cache::Kernels(cache.map_err(qwen2vl_shim::Error::from)?), block_bytes, BLOCK_TOKENS)
@@ -198,12 +198,12 @@ impl PagedModel for PagedLanguageModel {
         let wanted = if step.logits_indices.is_empty() { &[0][..] } else { &step.logits_indices };
         self.request
             .set("logits_indices", &[wanted.len()], |input: &mut [i64]| input.copy_from_slice(wanted))?;
-        if matches!(self.cache, Cache::Inputs(_)) {
-            self.set_sequences(step)?;
-        }
         match &mut self.cache {
             Cache::Kernels(cache) => self.request.infer_on(cache, &sequences(step)?)?,
-            Cache::Inputs(_) => self.request.infer()?,
+            Cache::Inputs(_) => {
+                self.set_sequences(step)?;
+                self.request.infer()?;
+            }
         }
         let (dims, logits) = self.request.output("logits")?;
         let want = wanted.len() * self.vocab_size;
@@ -225,8 +225,7 @@ fn sequences(step: &Step) -> Result<Sequences, Error> {
 }
 
 /// The shape of the kernels' cache, but for its blocks.
-fn cache_shape(model: &Model, config: &ModelConfig, options: &EngineOptions) -> Result<CacheShape, Error> {
-    let text = &config.text;
+fn cache_shape(model: &Model, text: &TextConfig, options: &EngineOptions) -> Result<CacheShape, Error> {
     if model.attentions() != text.num_hidden_layers {
         let detail = format!("it has {} attentions, expected {}", model.attentions(), text.num_hidden_layers);
         return Err(mismatch(detail));
@@ -268,7 +267,7 @@ const GROUP: usize = 32;
 fn set_cache_precision(
     properties: &mut Vec<(&'static str, String)>,
     options: &EngineOptions,
-    config: &ModelConfig,
+    config: &TextConfig,
 ) {
     if options.device != "CPU" {
         return;
@@ -281,7 +280,7 @@ fn set_cache_precision(
         (KvCachePrecision::F16, _) => set("KV_CACHE_PRECISION", "f16"),
         (precision, _) => {
             set("KV_CACHE_PRECISION", "u8");
-            let in_groups = config.text.head_dim.is_multiple_of(GROUP);
+            let in_groups = config.head_dim.is_multiple_of(GROUP);
             if precision == KvCachePrecision::U4 {
                 set("VALUE_CACHE_PRECISION", "u4");
                 if in_groups {
@@ -314,10 +313,7 @@ fn text(path: &Path) -> Result<&str, Error> {
 
 #[cfg(test)]
 mod tests {
-    use qwen2vl_types::PatchGeometry;
-
     use super::*;
-    use crate::{TextConfig, VisionConfig};
 
     #[test]
     fn with_kernels_attention_is_theirs_and_the_model_has_no_inputs_for_it() {
@@ -328,32 +324,16 @@ mod tests {
         if !options.has_kernels() {
             return;
         }
-        let dir = qwen2vl_testkit::demo_model_dir();
-        let file = |name: &str| dir.join(format!("openvino_{name}_model.xml"));
-        let files = ModelFiles {
-            vision_embeddings: file("vision_embeddings"),
-            vision_embeddings_merger: file("vision_embeddings_merger"),
-            text_embeddings: file("text_embeddings"),
-            language_model: file("language"),
-        };
-        let text = TextConfig {
+        let xml = qwen2vl_testkit::demo_model_dir().join("openvino_language_model.xml");
+        let config = TextConfig {
             hidden_size: 128,
             num_hidden_layers: 4,
             num_key_value_heads: 2,
             head_dim: 32,
             intermediate_size: 384,
         };
-        let config = ModelConfig {
-            geometry: PatchGeometry::default(),
-            image_token_id: 151_655,
-            video_token_id: 151_656,
-            max_position_embeddings: 32_768,
-            vocab_size: 151_936,
-            vision: VisionConfig { hidden_size: 128, depth: 3, num_heads: 4 },
-            text,
-        };
         let mut native = Native::start(&options).unwrap();
-        let model = PagedCompiler::new(&mut native).unwrap().compile(&files, &config, &options).unwrap();
+        let model = PagedCompiler::new(&mut native).unwrap().compile(&xml, &config, &options).unwrap();
         assert_eq!(model.attentions(), 4);
         let mut names: Vec<_> = model.inputs().unwrap().into_iter().map(|port| port.name).collect();
         names.sort_unstable();
@@ -362,8 +342,8 @@ mod tests {
         assert_eq!(shape.precision, KvPrecision::U8);
         assert_eq!(shape.block_bytes(), Some(4 * 2 * 2 * BLOCK_TOKENS * (32 + 8)));
 
-        let text = TextConfig { num_hidden_layers: 5, ..config.text.clone() };
-        let error = cache_shape(&model, &ModelConfig { text, ..config }, &options).unwrap_err();
+        let deeper = TextConfig { num_hidden_layers: 5, ..config };
+        let error = cache_shape(&model, &deeper, &options).unwrap_err();
         assert_eq!(error.to_string(), "language_model: it has 4 attentions, expected 5");
     }
 }

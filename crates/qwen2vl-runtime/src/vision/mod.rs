@@ -120,6 +120,9 @@ impl VisionEncoder {
         let frame = GridThw { t: 1, ..grid };
         let mut pixels = Vec::new();
         self.encode_each(grid, 0..grid.t, |_, out| {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled.into());
+            }
             pixels.resize(frame.n_patches() * self.config.geometry.patch_len(), 0.0);
             fill(&mut pixels)?;
             Ok(self.encode_frame(&pixels, frame, cancel, out)?)
